@@ -1,0 +1,26 @@
+"""`zt-proxy`: one command per file, each with a `register(app)`."""
+
+import typer
+
+from zt_proxy.cli import run
+
+app = typer.Typer(
+    name="zt-proxy",
+    help="Identity-aware reverse proxy for low-code platforms and their integrations.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for command in (run,):
+    command.register(app)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""One tree of errors: whose fault, HTTP status, reason code, whether trying again can help.
+
+    ZtError
+    ├── ClientError        the request is at fault                    4xx
+    │   └── MalformedRequest   its bytes are ambiguous or not HTTP    400, connection closed
+    ├── UpstreamError      the protected platform is at fault         502 504
+    ├── ProviderError      the identity provider is at fault          401 502
+    ├── UnavailableError   a part of the proxy is missing             503
+    └── ConfigurationError the operator's file is at fault            (never over HTTP)
+
+Every reason code has an anchor in docs/reasons.md; a test keeps the two complete.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a request was answered as it was. The value is what people and records see."""
+
+    # allowed
+    RULE_ALLOWED = "rule-allowed"
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    PREFLIGHT = "preflight"
+    # the request itself
+    MALFORMED = "request-malformed"
+    TARGET_REFUSED = "target-refused"
+    HEADERS_TOO_LARGE = "headers-too-large"
+    URI_TOO_LONG = "uri-too-long"
+    BODY_TOO_LARGE = "body-too-large"
+    METHOD_REFUSED = "method-refused"
+    EXPECTATION_FAILED = "expectation-failed"
+    UPGRADE_REFUSED = "upgrade-refused"
+    VERSION_REFUSED = "version-refused"
+    REQUEST_TIMEOUT = "request-timeout"
+    HOST_UNKNOWN = "host-unknown"
+    PATH_UNKNOWN = "path-unknown"
+    MISDIRECTED = "misdirected"
+    TOO_MANY_REQUESTS = "too-many-requests"
+    # who asks
+    LOGIN_REQUIRED = "login-required"
+    SESSION_UNKNOWN = "session-unknown"
+    SESSION_IDLE = "session-idle"
+    SESSION_EXPIRED = "session-expired"
+    COOKIE_INVALID = "cookie-invalid"
+    COOKIE_REPEATED = "cookie-repeated"
+    MFA_REQUIRED = "mfa-required"
+    REAUTH_REQUIRED = "reauth-required"
+    CROSS_ORIGIN = "cross-origin"
+    # the policy
+    NO_RULE_MATCHED = "no-rule-matched"
+    RULE_DENIED = "rule-denied"
+    # sign-in
+    LOGIN_REFUSED_BY_PROVIDER = "login-refused-by-provider"
+    LOGIN_STATE_UNKNOWN = "login-state-unknown"
+    LOGIN_OTHER_BROWSER = "login-other-browser"
+    LOGIN_EXPIRED = "login-expired"
+    LOGIN_LOOP = "login-loop"
+    LOGIN_OTHER_SUBJECT = "login-other-subject"
+    LOGIN_TOKEN_INVALID = "login-token-invalid"  # noqa: S105
+    LOGIN_MFA_MISSING = "login-mfa-missing"
+    LOGIN_NOT_FRESH = "login-not-fresh"
+    LOGIN_GROUPS_OVERAGE = "login-groups-overage"
+    LOGIN_TOO_MANY = "login-too-many"
+    HANDOFF_INVALID = "handoff-invalid"
+    PROVIDER_UNREACHABLE = "provider-unreachable"
+    PROVIDER_INVALID = "provider-invalid"
+    # the platform behind
+    UPSTREAM_UNREACHABLE = "upstream-unreachable"
+    UPSTREAM_CONNECT_TIMEOUT = "upstream-connect-timeout"
+    UPSTREAM_TLS = "upstream-tls"
+    UPSTREAM_FIRST_BYTE_TIMEOUT = "upstream-first-byte-timeout"
+    UPSTREAM_INVALID = "upstream-invalid-response"
+    UPSTREAM_BUSY = "upstream-busy"
+    UPSTREAM_CLOSED = "upstream-closed"
+    # the proxy itself
+    CONTROL_UNAVAILABLE = "control-unavailable"
+    RECORD_UNAVAILABLE = "record-unavailable"
+    STORE_UNAVAILABLE = "store-unavailable"
+    INTERNAL_ERROR = "internal-error"
+    SHUTTING_DOWN = "shutting-down"
+
+
+class ZtError(Exception):
+    """The root. `detail` is for the operator's log and record; it never goes over the wire unless `public` says so."""
+
+    status = 500
+    retryable = False
+
+    def __init__(self, reason: Reason, detail: str = "", *, status: int | None = None) -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.detail = detail
+        if status is not None:
+            self.status = status
+
+
+class ClientError(ZtError):
+    """The request is at fault; sending it again unchanged will not help."""
+
+    status = 400
+
+
+class MalformedRequest(ClientError):
+    """The bytes are not one unambiguous HTTP request: answer and close (RFC 9112 §11.2)."""
+
+
+class UpstreamError(ZtError):
+    """The protected platform did not answer, or not with HTTP."""
+
+    status = 502
+    retryable = True
+
+
+class ProviderError(ZtError):
+    """The identity provider refused, or said something that does not verify."""
+
+    status = 502
+
+
+class UnavailableError(ZtError):
+    """A part of the proxy that a decision needs is missing: closed, with Retry-After."""
+
+    status = 503
+    retryable = True
+
+
+class ConfigurationError(ZtError):
+    """The operator's files do not make a world that can be served."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Reason.INTERNAL_ERROR, detail)

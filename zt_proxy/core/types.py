@@ -1,0 +1,55 @@
+"""Facts in, decision out: the two values around which policy, gateway and record agree."""
+
+from enum import StrEnum
+
+import msgspec
+
+from zt_proxy.core.errors import Reason
+from zt_proxy.core.session import Principal, Session
+
+
+class Effect(StrEnum):
+    ALLOW = "allow"
+    CHALLENGE = "challenge"
+    DENY = "deny"
+
+
+class Mode(StrEnum):
+    """`report` evaluates and records, and never has an effect on the user."""
+
+    ENFORCE = "enforce"
+    REPORT = "report"
+    OFF = "off"
+
+
+class ChallengeKind(StrEnum):
+    LOGIN = "login"
+    MFA = "mfa"
+    REAUTH = "reauth"
+
+
+class Facts(msgspec.Struct, frozen=True, gc=False):
+    """Everything a decision may depend on. `path` is canonical: the bytes that go upstream, without the query."""
+
+    now: float
+    route: str
+    method: bytes
+    path: bytes
+    client: str
+    """Address of the client, after trusted proxies."""
+    principal: Principal | None
+    session: Session | None
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """What the policy says, as a value; the gateway chooses the response from it."""
+
+    effect: Effect
+    reason: Reason
+    rule: str = ""
+    """Id of the rule that decided; empty when none did."""
+    challenge: ChallengeKind | None = None
+    max_age: float = 0.0
+    """With a REAUTH challenge: how old, in seconds, a proof may be."""
+    reported: tuple[str, ...] = ()
+    """`rule:effect` of rules in report mode that would have decided otherwise."""

@@ -1,0 +1,61 @@
+"""What a route's rules say, in plain values: declared here by the consumer, made by `config.build`."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from zt_proxy.core.types import Mode
+
+
+class RuleEffect(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class Audience(StrEnum):
+    """Whom a rule is for, before groups and claims narrow it."""
+
+    PUBLIC = "public"
+    """Anyone, signed in or not."""
+    SIGNED_IN = "anyone-signed-in"
+    MATCHING = "matching"
+    """Signed in and within `users`, `groups` and `claims`."""
+
+
+class RequestMatch(msgspec.Struct, frozen=True):
+    """Requests a rule is about. Empty means any.
+
+    `methods` are upper case and exact (RFC 9110 §9.1: methods are case-sensitive). `paths` are templates over the
+    canonical path: `*` is one segment or part of one, `**` any number of segments; both ends are anchored.
+    """
+
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+class RuleSpec(msgspec.Struct, frozen=True):
+    """One rule. A rule applies when one of `matches` fits the request and the subject fits `audience` and the lists."""
+
+    id: str
+    effect: RuleEffect
+    audience: Audience
+    matches: tuple[RequestMatch, ...] = (RequestMatch(),)
+    """Never empty: an empty tuple matches nothing."""
+    users: tuple[str, ...] = ()
+    """Subjects or verified e-mail addresses, exact; any one of `users` or `groups` is enough."""
+    groups: tuple[str, ...] = ()
+    claims: Mapping[str, tuple[str, ...]] = {}
+    """Each named claim must be present and have one of the values (a list claim: contain one)."""
+    reauth: float | None = None
+    """Seconds: the proof of identity may be no older."""
+    mode: Mode = Mode.ENFORCE
+
+
+class RouteRules(msgspec.Struct, frozen=True):
+    """The rules of one route. `case_insensitive` folds ASCII case of the path, for platforms that do."""
+
+    route: str
+    rules: tuple[RuleSpec, ...]
+    case_insensitive: bool = False
+    mode: Mode = Mode.ENFORCE

@@ -1,0 +1,143 @@
+"""What a worker needs to know, in plain values: declared here by the consumer, made by `config.build`.
+
+Durations are seconds, sizes are bytes, hosts are lower case without a trailing dot and without a default port.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from zt_proxy.policy.spec import RouteRules
+
+
+class CertificateSettings(msgspec.Struct, frozen=True):
+    """A chain and its key, and the DNS names (also `*.example.com`) of the leaf's SAN for which SNI chooses it."""
+
+    chain: Path
+    key: Path
+    names: tuple[str, ...]
+
+
+class ListenerSettings(msgspec.Struct, frozen=True):
+    name: str
+    host: str
+    port: int
+    """0 asks the kernel for a free port."""
+    certificates: tuple[CertificateSettings, ...]
+    """The first is the default for an unknown or missing SNI."""
+    minimum_tls: str = "1.2"
+    proxy_protocol_from: tuple[str, ...] = ()
+    """Networks whose connections must begin with a PROXY protocol header; empty: none may."""
+
+
+class LimitSettings(msgspec.Struct, frozen=True):
+    """Bounds that hold for every connection."""
+
+    connections: int = 10_000
+    connections_per_address: int = 1_000
+    handshake_timeout: float = 10.0
+    header_timeout: float = 10.0
+    """From the first byte of a request (or the accept) to the end of its head."""
+    body_idle_timeout: float = 30.0
+    keepalive_timeout: float = 75.0
+    request_timeout: float = 0.0
+    """Total time of a request that is neither a stream nor an upgrade; 0: none."""
+    minimum_rate: int = 500
+    """Bytes per second, both ways, after `rate_grace`."""
+    rate_grace: float = 10.0
+    header_count: int = 100
+    header_bytes: int = 32 * 1024
+    target_bytes: int = 8 * 1024
+    websocket_message: int = 64 * 1024 * 1024
+    buffer: int = 256 * 1024
+    """Bytes held for a slow reader before its source is paused."""
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True):
+    """Where a route's requests go."""
+
+    scheme: str
+    """http, https or unix"""
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    """Socket path, with scheme unix."""
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+    connect_timeout: float = 5.0
+    first_byte_timeout: float = 60.0
+    idle_timeout: float = 55.0
+    """How long an unused connection is kept."""
+    max_connections: int = 256
+
+
+class PathSettings(msgspec.Struct, frozen=True):
+    """What a platform needs of the target beyond the strict default."""
+
+    encoded_slash: bool = False
+    double_slash: bool = False
+    parameters: bool = False
+    """`;` in a path"""
+    encoded_delimiters: bool = False
+    """%3F, %23 and %25 in a path"""
+    case_insensitive: bool = False
+
+
+class RouteSettings(msgspec.Struct, frozen=True):
+    name: str
+    host: str
+    """As in the Host header, with the port unless 443."""
+    prefix: bytes
+    """Canonical path prefix, `/` for all; matches whole segments."""
+    upstream: UpstreamSettings
+    rules: RouteRules
+    audience: str
+    """`aud` of the assertion."""
+    strip_prefix: bool = False
+    preserve_host: bool = True
+    """Send the client's Host upstream (else the upstream's own authority)."""
+    paths: PathSettings = PathSettings()
+    body_limit: int = 1024**3
+    idle_timeout: float | None = None
+    absolute_timeout: float | None = None
+    idle_ignore: tuple[str, ...] = ()
+    """Path templates of requests that are never activity."""
+    cors_origins: tuple[str, ...] = ()
+    cors_credentials: bool = True
+    identity_headers: str = "assertion"
+    """`assertion` alone, or with it a plain preset: `remote-user`, `x-forwarded-user`, `x-auth-request`."""
+    shared_secret_header: tuple[str, str] | None = None
+    """Name and value of a header that proves to the platform that plain identity headers come from the proxy."""
+    forward_authorization: bool = False
+    """Let the client's Authorization header through (off: the platform never sees a bearer credential)."""
+    machines_only: bool = False
+    """Never answer with a redirect or a page."""
+
+
+class PortalSettings(msgspec.Struct, frozen=True):
+    """Where people sign in: the public origin, and the private socket of the control process behind it."""
+
+    origin: str
+    host: str
+    socket: Path
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    listeners: tuple[ListenerSettings, ...]
+    routes: tuple[RouteSettings, ...]
+    portal: PortalSettings
+    issuer: str
+    """`iss` of the assertion: the portal's origin."""
+    runtime_dir: Path
+    limits: LimitSettings = LimitSettings()
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose X-Forwarded-For is believed, right to left."""
+    session_cookie: str = "__Host-zt"
+    login_cookie: str = "__Host-zt-login"
+    session_recheck: float = 30.0
+    drain: float = 30.0
+    metrics: tuple[str, int] | None = None
+    """Host and port of the private metrics and health listener."""
+    ring_bytes: int = 16 * 1024 * 1024
