@@ -1,0 +1,11 @@
+"""The OpenID Connect relying party: asks providers who a person is, and believes only what verifies.
+
+types      what the portal sees: IdentityProvider, VerifiedLogin
+provider   one provider, one sign-in: authorization URL, code exchange, checks, logout URL
+claims     a verified ID token's claims → VerifiedLogin, or a refusal
+tokens     compact JWS → claims, under an explicit allow-list
+jwks       the provider's keys: strict at load, refreshed rarely
+discovery  the provider's metadata: issuer compared exactly
+fetch      the only way out: capped, timed, never redirected
+strict     JSON and base64url without leniency
+"""

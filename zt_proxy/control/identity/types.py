@@ -1,0 +1,91 @@
+"""What the rest of control sees of an identity provider."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from zt_proxy.core.errors import ProviderError, Reason
+from zt_proxy.core.keys import Secret
+from zt_proxy.core.session import Principal
+
+
+class VerifiedLogin(msgspec.Struct, frozen=True):
+    """A sign-in whose ID token verified in every respect; nothing else makes one. Times: seconds since the epoch."""
+
+    principal: Principal
+    acr: str
+    """Empty when the provider sent none."""
+    amr: tuple[str, ...]
+    auth_time: float
+    """When the person last proved who they are; the token's `iat` when the provider does not say."""
+    mfa: bool
+    """A second factor was attested in the signed token, or the operator chose `insecure_no_mfa`."""
+    id_token: Secret
+    """As received: the hint for RP-initiated logout."""
+    provider_sid: str | None
+    """The provider's own session id (`sid`), by which it will later name the session to end."""
+    provider: str
+
+
+class LoginRefused(ProviderError):
+    """The provider answered the sign-in with an error (RFC 6749 §4.1.2.1).
+
+    `error` is a short code of safe characters. `description` is the provider's text: cut, without control
+    characters, and still foreign text that a page must escape (ZT-OIDC-24).
+    """
+
+    status = 403
+
+    def __init__(self, error: str, description: str = "") -> None:
+        super().__init__(Reason.LOGIN_REFUSED_BY_PROVIDER, error)
+        self.error = error
+        self.description = description
+
+
+class IdentityProvider(Protocol):
+    """One place where people can sign in."""
+
+    name: str
+    display_name: str
+
+    async def authorization_url(
+        self,
+        *,
+        state: str,
+        nonce: str,
+        verifier: str,
+        max_age: float | None,
+        force: bool,
+        login_hint: str | None = None,
+    ) -> str:
+        """Where to send the browser. `verifier` is PKCE's (RFC 7636, 43 to 128 characters); only its hash leaves.
+
+        `max_age` (seconds) tightens the provider's configured one. `force` asks for a fresh proof (`prompt=login`).
+        Raises ProviderError(PROVIDER_UNREACHABLE or PROVIDER_INVALID).
+        """
+        ...
+
+    async def finish(
+        self,
+        *,
+        parameters: Mapping[str, str],
+        nonce: str,
+        verifier: str,
+        max_age: float | None,
+        forced_after: float | None,
+    ) -> VerifiedLogin:
+        """Turn the call-back's query into a verified sign-in. The caller has already matched `state`.
+
+        `forced_after`: the time at which a fresh proof was asked for with `force`; an older one is refused.
+        Raises LoginRefused, ProviderError or ClientError with a Reason.LOGIN_… or Reason.PROVIDER_….
+        """
+        ...
+
+    async def logout_url(self, *, id_token: Secret | None, post_logout_redirect_uri: str, state: str) -> str | None:
+        """RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0); None if the provider has none or is down."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections this provider opened itself."""
+        ...
