@@ -1,0 +1,128 @@
+"""What every figure is given: the servers' surroundings, how long to measure, and where to report progress."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+
+from benchmarks.measure import Resource, Wrk
+from benchmarks.proxy import RunningProxy, start_proxy
+from benchmarks.rounds import Summary
+from benchmarks.servers import (
+    LARGE_BYTES,
+    LARGE_PATH,
+    SMALL_BODY,
+    SMALL_PATH,
+    Server,
+    TlsFiles,
+    large_body,
+    start_nginx,
+)
+
+SMALL = Resource(SMALL_PATH, len(SMALL_BODY), hashlib.sha256(SMALL_BODY).hexdigest())
+LARGE = Resource(LARGE_PATH, LARGE_BYTES, hashlib.sha256(large_body()).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The core of the server under test, and that of everything else; the same one where only one is to be had."""
+
+    server: int
+    load: int
+
+    @classmethod
+    def available(cls) -> "Cores":
+        """The first two cores this process may run on."""
+        cores = sorted(os.sched_getaffinity(0))
+        return cls(server=cores[0], load=cores[1 % len(cores)])
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much to measure: rounds, seconds of load per side and round by figure, and idle connections."""
+
+    rounds: int
+    idle_rounds: int
+    request_seconds: int
+    download_seconds: int
+    routes_seconds: int
+    idle_connections: int = 2000
+
+
+FULL = Scale(rounds=7, idle_rounds=3, request_seconds=4, download_seconds=3, routes_seconds=3)
+QUICK = Scale(rounds=3, idle_rounds=1, request_seconds=1, download_seconds=1, routes_seconds=1)
+
+
+class Progress:
+    """Result lines on standard output; on a terminal, beside them what is being measured at the moment."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._status: Status | None = None
+
+    def title(self, text: str) -> None:
+        """Begin a figure."""
+        self.line(f"\n{text}")
+
+    def line(self, text: str) -> None:
+        """A finished round or a result."""
+        self.now("")
+        print(text, flush=True)
+
+    def now(self, text: str) -> None:
+        """What goes on now; nothing unless standard error is a terminal, empty to be silent."""
+        if self._status:
+            self._status.stop()
+            self._status = None
+        if text and self._console.is_terminal:
+            self._status = self._console.status(text)
+            self._status.start()
+
+    def summary(self, side: str, summary: Summary, unit: str) -> None:
+        """The median of a side with its spread."""
+        self.line(
+            f"  {side:<12} median {summary.median:8.2f} {unit}   from {summary.least:.2f} to {summary.greatest:.2f}"
+            f"   spread {summary.spread:.0%}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything a figure needs."""
+
+    workdir: Path
+    tls: TlsFiles
+    upstream: Server
+    cores: Cores
+    scale: Scale
+    progress: Progress
+    wrk: Wrk
+
+    def proxy(self, routes: int = 10) -> AbstractContextManager[RunningProxy]:
+        """The proxy under test on the server's core."""
+        return start_proxy(routes, f"http://127.0.0.1:{self.upstream.port}", self.workdir, self.tls, self.cores.server)
+
+    def nginx(self) -> AbstractContextManager[Server]:
+        """Bare nginx on the server's core."""
+        return start_nginx(self.workdir, self.tls, self.upstream, self.cores.server)
+
+    def announce(self, number: int, side: str) -> None:
+        """Show which round and side is being measured."""
+        self.progress.now(f"round {number}: {side}")
+
+    def row(self, number: int, samples: Mapping[str, float], unit: str) -> None:
+        """Print a finished round."""
+        values = "   ".join(f"{side} {value:.2f} {unit}" for side, value in samples.items())
+        self.progress.line(f"  round {number:>2}   {values}")
+
+
+def flush_output() -> None:
+    """Push out what was printed before a last line that others parse."""
+    sys.stdout.flush()
+    sys.stderr.flush()

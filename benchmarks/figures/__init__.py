@@ -1,0 +1,26 @@
+"""The four figures by the name that `--only` takes: each is a function from a `Bench` to its `Outcome`."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from benchmarks.bench import Bench
+from benchmarks.figures import download, idle, request, routes
+from benchmarks.rounds import Gate, Outcome
+
+
+class Figure:
+    """A figure: the gate it must keep, and how it is measured."""
+
+    def __init__(self, gate: Gate, measure: Callable[[Bench], Outcome]) -> None:
+        self.gate = gate
+        self.measure = measure
+
+
+FIGURES: Mapping[str, Figure] = MappingProxyType(
+    {
+        "request": Figure(request.GATE, request.measure),
+        "download": Figure(download.GATE, download.measure),
+        "idle": Figure(idle.GATE, idle.measure),
+        "routes": Figure(routes.GATE, routes.measure),
+    }
+)

@@ -1,0 +1,30 @@
+"""CPU time per request with 1,000 routes configured over that with 10: it must not grow with the configuration."""
+
+from benchmarks.bench import SMALL, Bench
+from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+
+GATE = Gate("routes_1000_over_10", 1.10)
+
+
+def measure(bench: Bench) -> Outcome:
+    """Rounds of load on two proxies that differ in their routes; the value is the median of the rounds' ratios."""
+    seconds = bench.scale.routes_seconds
+    bench.progress.title("routes: CPU time per request with 1,000 routes and with 10")
+    with bench.proxy(10) as few, bench.proxy(1000) as many:
+        for server in (few, many):
+            bench.progress.now("warming up")
+            bench.wrk.measure(server, SMALL, 1)
+        samples = interleave(
+            {
+                "10 routes": lambda: bench.wrk.measure(few, SMALL, seconds).microseconds_per_request,
+                "1000 routes": lambda: bench.wrk.measure(many, SMALL, seconds).microseconds_per_request,
+            },
+            bench.scale.rounds,
+            before=bench.announce,
+            after=lambda number, row: bench.row(number, row, "µs"),
+        )
+    ratio = summarise(paired_ratios(samples["1000 routes"], samples["10 routes"]))
+    for side, values in samples.items():
+        bench.progress.summary(side, summarise(values), "µs")
+    bench.progress.summary("1000/10", ratio, "  ")
+    return Outcome(GATE, ratio.median)
