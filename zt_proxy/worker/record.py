@@ -1,0 +1,192 @@
+"""Decision and end records: one line of JSON each, written into the worker's ring before a byte goes upstream.
+
+A record is pure printable ASCII: whatever a client puts into a path or a provider into a name (line breaks, ANSI
+sequences, U+2028, bidirectional marks) arrives escaped, so that one line is one event and a terminal shows it as text
+(ZT-LOG-01). The query is never recorded: codes and tokens travel there (ZT-LOG-02). `docs/reference/audit-log.md`
+describes every field.
+"""
+
+import json
+
+import msgspec
+
+from zt_proxy.core.clock import Clock
+from zt_proxy.core.errors import UnavailableError
+from zt_proxy.core.session import Session
+from zt_proxy.core.types import Decision
+from zt_proxy.link.ring import RingWriter
+
+VERSION = 1
+"""`v` of every record; raised when a field changes its meaning."""
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="decision"):
+    """What was asked, by whom, and what the policy said. Empty fields are left out."""
+
+    v: int
+    at: float
+    id: str
+    worker: int
+    boot: str
+    n: int
+    route: str
+    host: str
+    method: str
+    path: str
+    client: str
+    effect: str
+    reason: str
+    rule: str = ""
+    challenge: str = ""
+    sub: str = ""
+    email: str = ""
+    provider: str = ""
+    sid: str = ""
+    protocol: str = "http"
+    reported: tuple[str, ...] = ()
+    lost: int = 0
+    """End records that found no room since the last record."""
+
+
+class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="end"):
+    """How it went: the same `id` as its decision. `duration` is seconds, bytes are body bytes."""
+
+    v: int
+    at: float
+    id: str
+    worker: int
+    boot: str
+    n: int
+    status: int
+    bytes_in: int
+    bytes_out: int
+    duration: float
+    reason: str = ""
+    lost: int = 0
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_line(record: msgspec.Struct) -> bytes:
+    """JSON of a record in printable ASCII, without a line break."""
+    try:
+        raw = _encode(record)
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot carry but a JSON escape can
+        return json.dumps(msgspec.to_builtins(record), ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    if not raw.isascii():
+        raw = json.dumps(json.loads(raw), ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    return raw.replace(b"\x7f", b"\\u007f") if b"\x7f" in raw else raw
+
+
+class Recorder:
+    """Writes a worker's records, numbered from 1 for each boot, so that a record read twice is known by its number."""
+
+    __slots__ = ("_boot", "_lost", "_monotonic", "_n", "_ring", "_worker", "lost")
+
+    def __init__(self, ring: RingWriter, *, worker: int, boot: str, clock: Clock) -> None:
+        self._ring = ring
+        self._worker = worker
+        self._boot = boot
+        self._monotonic = clock.monotonic
+        self._n = 0
+        self._lost = 0
+        self.lost = 0
+        """End records that found no room, since boot."""
+
+    def check(self) -> None:
+        """Ask before deciding. Raises UnavailableError(RECORD_UNAVAILABLE): nothing may be decided unrecorded."""
+        self._ring.check(self._monotonic())
+
+    def decision(
+        self,
+        request_id: str,
+        at: float,
+        route: str,
+        host: str,
+        method: bytes,
+        path: bytes,
+        client: str,
+        session: Session | None,
+        decision: Decision,
+        protocol: str = "http",
+    ) -> None:
+        """Record a decision at `at` (epoch seconds), before anything follows from it.
+
+        `path` must be without its query. Raises UnavailableError(RECORD_UNAVAILABLE): deny with 503.
+        """
+        sub = email = provider = sid = ""
+        if session is not None:
+            principal = session.principal
+            sub, email, provider, sid = principal.subject, principal.email or "", principal.provider, session.sid
+        challenge = decision.challenge
+        record = DecisionRecord(
+            VERSION,
+            at,
+            request_id,
+            self._worker,
+            self._boot,
+            self._n + 1,
+            route,
+            host,
+            method.decode("latin-1"),
+            path.decode("latin-1"),
+            client,
+            decision.effect._value_,
+            decision.reason._value_,
+            decision.rule,
+            "" if challenge is None else challenge._value_,
+            sub,
+            email,
+            provider,
+            sid,
+            protocol,
+            decision.reported,
+            self._lost,
+        )
+        self._ring.write(encode_line(record), self._monotonic())
+        self._n += 1
+        self._lost = 0
+
+    def end(
+        self,
+        request_id: str,
+        at: float,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        duration: float,
+        reason: str = "",
+    ) -> None:
+        """Record how a request ended. Never raises for want of room, since nothing can be denied any more: what found
+        none is counted, and the next record that does carries the count as `lost`, so that the gap is on record."""
+        record = EndRecord(
+            VERSION,
+            at,
+            request_id,
+            self._worker,
+            self._boot,
+            self._n + 1,
+            status,
+            bytes_in,
+            bytes_out,
+            round(duration, 6),
+            reason,
+            self._lost,
+        )
+        try:
+            self._ring.write(encode_line(record), self._monotonic())
+        except UnavailableError:
+            self._lost += 1
+            self.lost += 1
+            return
+        self._n += 1
+        self._lost = 0
+
+    def used(self) -> float:
+        """Share of the ring that is unread, 0 to 1."""
+        return self._ring.used()
+
+    def close(self) -> None:
+        """Let go of the ring; what is in it stays for control."""
+        self._ring.close()
