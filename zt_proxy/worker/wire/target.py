@@ -7,6 +7,7 @@ and GHSA-7rh7-c77v-6434.
 """
 
 import re
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -15,6 +16,7 @@ import msgspec
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.http import Target
 
+_CACHED_LENGTH = 256
 ENCODED_SLASH = 1
 DOUBLE_SLASH = 2
 PARAMETERS = 4
@@ -86,6 +88,11 @@ def parse(raw: bytes) -> ParsedTarget:
     byte; only control bytes, spaces, raw non-ASCII and `#` are refused in it. Raises ClientError(TARGET_REFUSED) with
     status 400.
     """
+    # Pages ask for the same targets over and over; what is refused is never kept.
+    return _parse_cached(raw) if len(raw) <= _CACHED_LENGTH else _parse(raw)
+
+
+def _parse(raw: bytes) -> ParsedTarget:
     clean = _CLEAN.fullmatch(raw)
     if clean is not None:
         path, query = clean.groups()
@@ -106,6 +113,9 @@ def parse(raw: bytes) -> ParsedTarget:
         raise _refused("a byte that may not stand in a query")
     path, needs = _canonical_path(path)
     return ParsedTarget(Target(path, query if mark else None), authority, needs)
+
+
+_parse_cached = lru_cache(maxsize=4096)(_parse)
 
 
 def _canonical_path(raw: bytes) -> tuple[bytes, int]:
