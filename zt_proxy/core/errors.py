@@ -77,6 +77,7 @@ class Reason(StrEnum):
     CONTROL_UNAVAILABLE = "control-unavailable"
     RECORD_UNAVAILABLE = "record-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
+    ASSERTION_INVALID = "assertion-invalid"
     INTERNAL_ERROR = "internal-error"
     SHUTTING_DOWN = "shutting-down"
 
