@@ -1,0 +1,254 @@
+"""From the checked schema to the plain settings that worker and control declare."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from zt_proxy.config import names
+from zt_proxy.config.certificates import dns_names
+from zt_proxy.config.load import Loaded
+from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
+from zt_proxy.config.schema import Listener, Provider, Schema
+from zt_proxy.config.schema_routes import Match, Route, Rule, To
+from zt_proxy.config.secrets import resolve
+from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, ProviderSettings, SessionSettings
+from zt_proxy.core.types import Mode
+from zt_proxy.policy.spec import Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
+from zt_proxy.worker.settings import (
+    CertificateSettings,
+    LimitSettings,
+    ListenerSettings,
+    PathSettings,
+    PortalSettings,
+    RouteSettings,
+    UpstreamSettings,
+    WorkerSettings,
+)
+
+SOCKET = "portal.sock"
+
+
+class LogSettings(msgspec.Struct, frozen=True):
+    """How the program logs."""
+
+    format: Literal["json", "console"]
+    level: Literal["debug", "info", "warning", "error"]
+
+
+class Built(msgspec.Struct, frozen=True):
+    """Everything a process needs to start. `warnings` are for the log."""
+
+    worker: WorkerSettings
+    control: ControlSettings
+    log: LogSettings
+    warnings: tuple[Problem, ...] = ()
+
+
+def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
+    """Settings of a file whose `check` found no error. Raises ConfigurationProblems when it was not understood."""
+    if loaded.schema is None or any(problem.severity is Severity.ERROR for problem in loaded.problems):
+        raise ConfigurationProblems(loaded.problems)
+    schema = loaded.schema
+    folders = _Folders(loaded.base, schema)
+    _, host, port = names.origin(schema.portal.url)
+    portal = PortalSettings(f"https://{names.join(host, port)}", names.join(host, port), folders.runtime / SOCKET)
+    routes = tuple(_route(route, schema, port, folders.path) for route in schema.routes)
+    worker = WorkerSettings(
+        listeners=tuple(_listener(listener, folders.path) for listener in schema.listen),
+        routes=routes,
+        portal=portal,
+        issuer=portal.origin,
+        runtime_dir=folders.runtime,
+        limits=_limits(schema),
+        trusted_proxies=tuple(str(network) for network in names.networks(schema.trusted_proxies)),
+        session_recheck=schema.session.recheck,
+        drain=schema.limits.drain,
+        metrics=names.bind(schema.metrics.address) if schema.metrics else None,
+        ring_bytes=schema.audit.ring,
+    )
+    log = LogSettings(schema.log.format, schema.log.level)
+    return Built(worker, _control(loaded, schema, portal, folders, routes), log, warnings)
+
+
+class _Folders:
+    """Relative paths start at the folder of the YAML file."""
+
+    def __init__(self, base: Path, schema: Schema) -> None:
+        self.base = base
+        self.state = self.path(schema.state_dir)
+        self.runtime = self.path(schema.runtime_dir) if schema.runtime_dir else self.state / "run"
+        self.audit = self.path(schema.audit.directory) if schema.audit.directory else self.state / "audit"
+
+    def path(self, text: str) -> Path:
+        return self.base / Path(text).expanduser()
+
+
+def runtime_dir(loaded: Loaded, schema: Schema) -> Path:
+    """Where sockets and the record ring will live."""
+    return _Folders(loaded.base, schema).runtime
+
+
+def _listener(listener: Listener, path: Callable[[str], Path]) -> ListenerSettings:
+    host, port = names.bind(listener.address)
+    return ListenerSettings(
+        name=listener.name,
+        host=host,
+        port=port,
+        certificates=tuple(
+            CertificateSettings(path(chain), path(key), dns_names(path(chain))) for chain, key in pairs(listener)
+        ),
+        minimum_tls=listener.tls.minimum,
+        proxy_protocol_from=tuple(
+            str(network) for network in names.networks(listener.proxy_protocol.from_ if listener.proxy_protocol else [])
+        ),
+    )
+
+
+def pairs(listener: Listener) -> list[tuple[str, str]]:
+    """Chain and key files of a listener, the default first."""
+    tls = listener.tls
+    single = [(tls.certificate, tls.key)] if tls.certificate and tls.key else []
+    return single + [(one.certificate, one.key) for one in tls.certificates]
+
+
+def _limits(schema: Schema) -> LimitSettings:
+    chosen = schema.limits
+    return LimitSettings(**{name: getattr(chosen, name) for name in LimitSettings.__struct_fields__})
+
+
+def _control(
+    loaded: Loaded, schema: Schema, portal: PortalSettings, folders: _Folders, routes: tuple[RouteSettings, ...]
+) -> ControlSettings:
+    providers = schema.identity.providers
+    login = schema.identity.login
+    hosts = dict.fromkeys(route.host for route in routes)
+    return ControlSettings(
+        portal_origin=portal.origin,
+        portal_host=portal.host,
+        socket=portal.socket,
+        state_dir=folders.state,
+        runtime_dir=folders.runtime,
+        providers=tuple(_provider(name, provider, loaded.base) for name, provider in providers.items()),
+        apps={
+            host: AppHost(host, f"https://{host}", tuple(route.name for route in routes if route.host == host))
+            for host in hosts
+        },
+        audit=AuditSettings(folders.audit, schema.audit.rotate),
+        session=SessionSettings(schema.session.idle, schema.session.absolute),
+        pending_logins=login.pending,
+        pending_logins_per_address=login.pending_per_address,
+        login_lifetime=login.lifetime,
+        code_lifetime=login.code_lifetime,
+        assertion_rotation=schema.assertion.rotation,
+        assertion_overlap=schema.assertion.overlap,
+        insecure=tuple(insecure_switches(schema)),
+    )
+
+
+def insecure_switches(schema: Schema) -> list[str]:
+    """Names of the `insecure_…` keys that are on."""
+    on = [
+        f"identity.providers.{name}.{switch}"
+        for name, provider in schema.identity.providers.items()
+        for switch in ("insecure_no_mfa", "insecure_http")
+        if getattr(provider, switch)
+    ]
+    return on + [
+        f"routes.{route.name}.rules.{rule.id}.insecure_allow_everyone"
+        for route in schema.routes
+        for rule in route.rules
+        if rule.insecure_allow_everyone
+    ]
+
+
+def _provider(name: str, provider: Provider, base: Path) -> ProviderSettings:
+    optional = {} if provider.amr_values is None else {"amr_values": tuple(provider.amr_values)}
+    return ProviderSettings(
+        name=name,
+        display_name=provider.display_name or name,
+        issuer=provider.issuer,
+        client_id=provider.client_id,
+        client_secret=resolve(provider.client_secret, base) if provider.client_secret else None,
+        client_auth=provider.client_auth,
+        scopes=tuple(provider.scopes),
+        acr_values=tuple(provider.acr_values),
+        insecure_no_mfa=provider.insecure_no_mfa,
+        groups_claim=provider.groups_claim,
+        claims=tuple(provider.claims),
+        ca=base / provider.ca if provider.ca else None,
+        algorithms=tuple(provider.algorithms),
+        timeout=provider.timeout,
+        max_age=provider.max_age,
+        **optional,
+    )
+
+
+def _route(route: Route, schema: Schema, portal_port: int, path: Callable[[str], Path]) -> RouteSettings:
+    host = names.join(*names.public_host(route.host, portal_port))
+    paths = route.paths
+    secret = route.shared_secret
+    folds = paths.case == "insensitive"
+    return RouteSettings(
+        name=route.name,
+        host=host,
+        prefix=names.prefix(route.path).encode("ascii"),
+        upstream=_upstream(route, path),
+        rules=RouteRules(route.name, tuple(_rule(rule) for rule in route.rules), folds, Mode(route.mode)),
+        audience=route.audience or f"https://{host}",
+        strip_prefix=route.strip_prefix,
+        preserve_host=route.preserve_host,
+        paths=PathSettings(
+            encoded_slash=paths.encoded_slash == "allow",
+            double_slash=paths.double_slash == "allow",
+            parameters=paths.parameters == "allow",
+            encoded_delimiters=paths.encoded_delimiters == "allow",
+            case_insensitive=folds,
+        ),
+        body_limit=route.body_limit if route.body_limit is not None else schema.limits.body,
+        idle_timeout=route.session.idle,
+        absolute_timeout=route.session.absolute,
+        idle_ignore=tuple(route.session.ignore),
+        cors_origins=tuple(route.cors.origins) if route.cors else (),
+        cors_credentials=route.cors.credentials if route.cors else True,
+        identity_headers=route.identity_headers,
+        shared_secret_header=(secret.header, resolve(secret.value, path("")).reveal()) if secret else None,
+        forward_authorization=route.forward_authorization,
+        machines_only=route.machines_only,
+    )
+
+
+def _upstream(route: Route, path: Callable[[str], Path]) -> UpstreamSettings:
+    chosen = route.upstream
+    return msgspec.structs.replace(
+        names.upstream(chosen.url),
+        ca=path(chosen.ca) if chosen.ca else None,
+        certificate=path(chosen.certificate) if chosen.certificate else None,
+        key=path(chosen.key) if chosen.key else None,
+        server_name=chosen.server_name,
+        connect_timeout=chosen.connect_timeout,
+        first_byte_timeout=chosen.first_byte_timeout,
+        idle_timeout=chosen.idle_timeout,
+        max_connections=chosen.max_connections,
+    )
+
+
+def _rule(rule: Rule) -> RuleSpec:
+    denies = rule.deny is not None
+    to = rule.to or To()
+    return RuleSpec(
+        id=rule.id,
+        effect=RuleEffect.DENY if denies else RuleEffect.ALLOW,
+        audience=Audience.PUBLIC if rule.to is None and denies else Audience(to.word or "matching"),
+        matches=tuple(_match(match) for match in (rule.deny if denies else rule.allow) or ()),
+        users=tuple(to.users),
+        groups=tuple(to.groups),
+        claims={name: tuple(values) for name, values in to.claims.items()},
+        reauth=rule.require.reauth,
+        mode=Mode(rule.mode),
+    )
+
+
+def _match(match: Match) -> RequestMatch:
+    return RequestMatch(tuple(match.methods or ()), tuple(match.paths or ()))

@@ -1,0 +1,253 @@
+"""The whole file, as a strict schema. Docstrings under the keys are the reference manual's text."""
+
+# ruff: noqa: RUF012 - pydantic copies defaults for every model
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from zt_proxy.config.schema_base import Duration, Model, Rate, SecretText, Size, TlsVersion
+from zt_proxy.config.schema_routes import Route
+
+
+class Certificate(Model):
+    """One certificate chain and its key. Relative paths start at the folder of the YAML file."""
+
+    certificate: str
+    """PEM file: the leaf certificate first, then the intermediates."""
+    key: str
+    """PEM file of the private key, without a passphrase."""
+
+
+class Tls(Model):
+    """Write either `certificate` and `key`, or `certificates` for several chosen by SNI."""
+
+    certificate: str | None = None
+    """PEM file: the leaf certificate first, then the intermediates."""
+    key: str | None = None
+    """PEM file of the private key, without a passphrase."""
+    certificates: list[Certificate] = []
+    """Several chains; SNI chooses by the names in the leaf, the first serves an unknown name."""
+    minimum: TlsVersion = "1.2"
+    """Oldest TLS version that is spoken."""
+
+
+class ProxyProtocol(Model):
+    """A balancer in front that tells the client's address by the PROXY protocol (v1 or v2)."""
+
+    from_: list[str] = Field(alias="from")
+    """Networks of the balancers. Their connections must begin with the header; nobody else's may."""
+
+
+class Listener(Model):
+    """A TCP port on which HTTPS is served."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"client_certificates"})
+
+    name: str
+    """Name in logs and metrics."""
+    address: str
+    """`host:port`, such as `0.0.0.0:8443` or `[::]:8443`."""
+    tls: Tls
+    """Certificates; a listener without TLS does not exist."""
+    proxy_protocol: ProxyProtocol | None = None
+    """Left out: no connection may carry a PROXY protocol header."""
+
+
+class Portal(Model):
+    """Where people sign in. The provider's redirect URI is `url` + `/.zt/callback`."""
+
+    url: str
+    """Public origin, such as `https://auth.example.com`, with the port unless it is 443."""
+
+
+class Provider(Model):
+    """An OpenID provider, as the proxy is registered there."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"preset", "tenant", "private_key", "userinfo", "scim"})
+
+    issuer: str
+    """Issuer URL, exactly as the provider's discovery document spells it."""
+    client_id: str
+    """Client id of the registration."""
+    client_secret: SecretText | None = None
+    """Client secret, as `${env:NAME}` or `${file:PATH}`; left out only with `client_auth: none`."""
+    display_name: str | None = None
+    """Name on the sign-in page; the key of the provider if left out."""
+    scopes: list[str] = ["openid", "profile", "email"]
+    """Requested scopes; must contain `openid`."""
+    acr_values: list[str] = []
+    """Sent at sign-in; any one of them in the ID token counts as proof of a second factor."""
+    amr_values: list[str] | None = None
+    """Authentication methods (RFC 8176) of which any one counts as a second factor; left out: the usual ones."""
+    groups_claim: str = "groups"
+    """ID-token claim that lists a person's groups."""
+    claims: list[str] = []
+    """Further ID-token claims that rules may use."""
+    ca: str | None = None
+    """PEM file of the CA that signed the provider's certificate; left out: the system's."""
+    client_auth: Literal["client_secret_basic", "client_secret_post", "none"] = "client_secret_basic"
+    """How the proxy authenticates to the token endpoint (`none`: public client with PKCE)."""
+    algorithms: list[
+        Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+    ] = ["RS256", "ES256", "PS256", "EdDSA"]
+    """Signature algorithms accepted in ID tokens."""
+    max_age: Duration | None = None
+    """How old the provider's own session may be at a sign-in; left out: as the provider decides."""
+    timeout: Duration = 10.0
+    """Longest wait for an answer of the provider."""
+    insecure_no_mfa: bool = False
+    """Accept sign-ins for which the provider attests no second factor."""
+    insecure_http: bool = False
+    """Accept an `http:` issuer; only on a loopback address."""
+
+
+class Login(Model):
+    """Bounds of sign-ins that have been started and not finished."""
+
+    lifetime: Duration = 600.0
+    """How long a started sign-in can be finished."""
+    code_lifetime: Duration = 60.0
+    """How long the one-time code that carries a sign-in from the portal to an app's host is good."""
+    pending: int = Field(10_000, ge=1)
+    """Sign-ins under way at once."""
+    pending_per_address: int = Field(50, ge=1)
+    """The same from one client address."""
+
+
+class Identity(Model):
+    """Who vouches for people."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"mfa", "passkeys", "totp", "directory", "scim"})
+
+    providers: dict[str, Provider]
+    """OpenID providers by name; with several the sign-in page asks."""
+    login: Login = Login()
+    """Bounds of unfinished sign-ins."""
+
+
+class Session(Model):
+    """How long a sign-in lasts. Routes may shorten it."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"binding", "concurrent", "store"})
+
+    idle: Duration = 1_800.0
+    """Ends after this long without activity of the person."""
+    absolute: Duration = 43_200.0
+    """Ends this long after the sign-in, whatever happens."""
+    recheck: Duration = 30.0
+    """How often open streams and WebSockets are decided again."""
+
+
+class Assertion(Model):
+    """The key that signs the identity header `X-ZT-Assertion`."""
+
+    rotation: Duration = 30 * 86_400.0
+    """Age at which a new key takes over."""
+    overlap: Duration = 3_600.0
+    """How long the old key stays published."""
+
+
+class Limits(Model):
+    """Bounds that hold for every connection."""
+
+    connections: int = Field(10_000, ge=1)
+    """Connections at once."""
+    connections_per_address: int = Field(1_000, ge=1)
+    """The same from one client address."""
+    handshake_timeout: Duration = 10.0
+    """To finish the TLS handshake."""
+    header_timeout: Duration = 10.0
+    """From the first byte of a request to the end of its head."""
+    body_idle_timeout: Duration = 30.0
+    """Longest pause within a request body."""
+    keepalive_timeout: Duration = 75.0
+    """Longest pause between requests of a connection."""
+    request_timeout: Duration = 0.0
+    """Total time of a request that is neither a stream nor an upgrade; `0s`: no bound."""
+    minimum_rate: Rate = 500
+    """Slower peers are cut, after `rate_grace`."""
+    rate_grace: Duration = 10.0
+    """How long a peer may be slower than `minimum_rate`."""
+    header_count: int = Field(100, ge=1)
+    """Header fields of a request."""
+    header_bytes: Size = 32 * 1024
+    """Size of a request's head."""
+    target_bytes: Size = 8 * 1024
+    """Size of a request's target."""
+    websocket_message: Size = 64 * 1024 * 1024
+    """Largest WebSocket message."""
+    buffer: Size = 256 * 1024
+    """Held for a slow reader before its source is paused."""
+    body: Size = 1024**3
+    """Largest request body; a route's `body_limit` overrides it."""
+    drain: Duration = 30.0
+    """How long requests under way may finish after a stop signal."""
+
+
+class Metrics(Model):
+    """Prometheus metrics, `/healthz` and `/readyz` on a private port, without TLS and without sign-in."""
+
+    address: str
+    """`host:port`; keep it on a loopback or private address."""
+
+
+class Audit(Model):
+    """The hash-chained record of decisions."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"sinks", "evidence", "retention"})
+
+    directory: str | None = None
+    """Folder of the JSON Lines files; left out: `audit` in the state folder."""
+    rotate: Size = 256 * 1024 * 1024
+    """A new file begins at this size."""
+    ring: Size = 16 * 1024 * 1024
+    """Shared memory between request path and record writer; when it is full, requests are denied."""
+
+
+class Log(Model):
+    """The program's own log, on standard error."""
+
+    format: Literal["json", "console"] = "json"
+    """One JSON object a line, or coloured text for people."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is written."""
+
+
+class Schema(Model):
+    """The top level of the file."""
+
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"networks", "access_levels", "integrations", "admin", "egress", "watch", "alerts", "forward_auth", "redis"}
+    )
+
+    version: Literal[1]
+    """Version of this format."""
+    listen: list[Listener]
+    """Ports on which HTTPS is served."""
+    portal: Portal
+    """Where people sign in."""
+    identity: Identity
+    """Who vouches for people."""
+    routes: list[Route]
+    """What is protected. The first of the longest matching `path` of a host wins."""
+    state_dir: str = "state"
+    """Folder of the session store and the keys, made with mode 0700."""
+    runtime_dir: str | None = None
+    """Folder of sockets and the record ring; left out: `run` in the state folder."""
+    session: Session = Session()
+    """How long a sign-in lasts."""
+    assertion: Assertion = Assertion()
+    """The key that signs the identity header."""
+    trusted_proxies: list[str] = []
+    """Networks whose `X-Forwarded-For` is believed, right to left."""
+    limits: Limits = Limits()
+    """Bounds that hold for every connection."""
+    metrics: Metrics | None = None
+    """Left out: no metrics listener."""
+    audit: Audit = Audit()
+    """The record of decisions."""
+    log: Log = Log()
+    """The program's own log."""
+    workers: int = Field(0, ge=0)
+    """`0`: one process for everything. More are not built yet."""
