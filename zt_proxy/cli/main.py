@@ -2,7 +2,7 @@
 
 import typer
 
-from zt_proxy.cli import run
+from zt_proxy.cli import audit, run
 
 app = typer.Typer(
     name="zt-proxy",
@@ -13,7 +13,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (run,):
+for command in (run, audit):
     command.register(app)
 
 

@@ -6,12 +6,11 @@ sequences, U+2028, bidirectional marks) arrives escaped, so that one line is one
 describes every field.
 """
 
-import json
-
 import msgspec
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import UnavailableError
+from zt_proxy.core.lines import encode_line
 from zt_proxy.core.session import Session
 from zt_proxy.core.types import Decision
 from zt_proxy.link.ring import RingWriter
@@ -63,20 +62,6 @@ class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_f
     duration: float
     reason: str = ""
     lost: int = 0
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def encode_line(record: msgspec.Struct) -> bytes:
-    """JSON of a record in printable ASCII, without a line break."""
-    try:
-        raw = _encode(record)
-    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot carry but a JSON escape can
-        return json.dumps(msgspec.to_builtins(record), ensure_ascii=True, separators=(",", ":")).encode("ascii")
-    if not raw.isascii():
-        raw = json.dumps(json.loads(raw), ensure_ascii=True, separators=(",", ":")).encode("ascii")
-    return raw.replace(b"\x7f", b"\\u007f") if b"\x7f" in raw else raw
 
 
 class Recorder:

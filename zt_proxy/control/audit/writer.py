@@ -1,0 +1,251 @@
+"""Brings records from the workers' rings into the chain, and says when it cannot.
+
+Every 50 ms: read the rings, append what is new, fdatasync, and only then give the rings their room back. A record is
+therefore in the ring or durable in the log at any moment, also through `kill -9` of either side. What a crash between
+sync and commit would bring a second time is known by (worker, boot, n) and left out.
+
+When the disk is full or failing, records stay in the rings; the rings fill or grow old, and the workers deny: nothing
+is decided unrecorded.
+"""
+
+import asyncio
+from base64 import b64encode
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from zt_proxy.control.audit.chain import Chain
+from zt_proxy.control.settings import AuditSettings
+from zt_proxy.core.clock import Clock
+from zt_proxy.core.errors import Reason, UnavailableError
+from zt_proxy.core.lines import encode_line, printable
+from zt_proxy.link.ring import RingDamaged, RingReader, ring_paths
+
+_log = structlog.get_logger("zt_proxy.audit")
+_SCAN = 0.5
+"""Seconds between looks for new rings, and between attempts while the disk fails."""
+
+
+class _Key(msgspec.Struct, gc=False):
+    """Whose record it is. A record that brings a chain field of its own is not taken as it is."""
+
+    worker: int
+    boot: str
+    n: int
+    seq: msgspec.UnsetType | msgspec.Raw = msgspec.UNSET
+    prev: msgspec.UnsetType | msgspec.Raw = msgspec.UNSET
+    hash: msgspec.UnsetType | msgspec.Raw = msgspec.UNSET
+
+
+_decode_key = msgspec.json.Decoder(_Key).decode
+
+
+class AuditWriter:
+    """The log's one writer. `start`, then leave it alone; `stop` drains what is left."""
+
+    def __init__(
+        self, settings: AuditSettings, runtime_dir: Path, clock: Clock, *, interval: float = 0.05, batch: int = 1024
+    ) -> None:
+        self._settings = settings
+        self._runtime_dir = runtime_dir
+        self._clock = clock
+        self._interval = interval
+        self._batch = batch
+        self._chain: Chain | None = None
+        self._readers: dict[Path, RingReader] = {}
+        self._last: dict[tuple[int, str], int] = {}
+        self._events: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._problem = "not started"
+
+    async def start(self) -> None:
+        """Open the log and begin. Raises ConfigurationError if another process writes it, UnavailableError if the
+        files cannot be used."""
+        self._chain = await asyncio.to_thread(self._open)
+        self._problem = ""
+        self._task = asyncio.create_task(self._run(), name="audit-writer")
+
+    async def stop(self) -> None:
+        """Make what is in the rings durable, as far as the disk lets it, and close."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        if self._chain is not None:
+            self._chain.close()
+            self._chain = None
+        self._problem = "stopped"
+
+    def problem(self) -> str:
+        """Why records are not becoming durable; empty when they are."""
+        if self._task is not None and self._task.done() and not self._stopping:
+            return "the audit writer ended"
+        return self._problem
+
+    @property
+    def seq(self) -> int:
+        """Number of the last durable line."""
+        return 0 if self._chain is None else self._chain.head.seq
+
+    async def write(self, kind: str, **fields: str | int | float | bool) -> None:
+        """Put an event of control itself on record (`type` is `kind`) and wait until it is durable.
+
+        Raises UnavailableError(RECORD_UNAVAILABLE) if it cannot be: the caller must not do what it wanted recorded.
+        """
+        if self._task is None or self._task.done() or self._stopping:
+            raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the audit writer is not running")
+        event = encode_line({"type": kind, "v": 1, "at": self._clock.now(), **fields})
+        durable = asyncio.get_running_loop().create_future()
+        self._events.append((event, durable))
+        self._wake.set()
+        await durable
+
+    def _open(self) -> Chain:
+        chain = Chain.open(self._settings.directory, clock=self._clock, rotate_bytes=self._settings.rotate_bytes)
+        for line in chain.tail():
+            with suppress(msgspec.MsgspecError):
+                key = _decode_written(line)
+                self._last[key.worker, key.boot] = max(key.n, self._last.get((key.worker, key.boot), 0))
+        return chain
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_scan = 0.0
+        while True:
+            stopping = self._stopping
+            scan = stopping or loop.time() >= next_scan
+            if scan:
+                next_scan = loop.time() + _SCAN
+            if scan or self._events or (not self._problem and any(r.pending() for r in self._readers.values())):
+                await self._turn(scan=scan)
+            if stopping and (self._problem or not any(r.pending() for r in self._readers.values())):
+                self._refuse_events()
+                return
+            self._wake.clear()
+            if not self._stopping:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._interval)
+
+    async def _turn(self, *, scan: bool) -> None:
+        events, self._events = self._events, []
+        try:
+            await asyncio.to_thread(self._drain, scan, [event for event, _ in events])
+        except (UnavailableError, OSError) as error:
+            if not self._problem:
+                _log.error("audit-log-unavailable", problem=str(error))
+            self._problem = str(error) or type(error).__name__
+            _fail(events, self._problem)
+        except BaseException:
+            self._problem = "the audit writer failed"
+            _fail(events, self._problem)
+            raise
+        else:
+            if self._problem:
+                _log.info("audit-log-available", seq=self.seq)
+            self._problem = ""
+            for _, durable in events:
+                if not durable.done():
+                    durable.set_result(None)
+
+    def _refuse_events(self) -> None:
+        events, self._events = self._events, []
+        _fail(events, "the audit writer stopped")
+
+    def _drain(self, scan: bool, events: list[bytes]) -> None:
+        """One turn, in a thread: read, append and sync, commit."""
+        assert self._chain is not None
+        if scan:
+            self._find_rings(events)
+        finished = [path for path, reader in self._readers.items() if not reader.writer_alive()] if scan else []
+        last = dict(self._last)
+        lines = events
+        damaged: list[Path] = []
+        for path, reader in self._readers.items():
+            try:
+                for record in reader.read(self._batch):
+                    lines.extend(_new_lines(record, last))
+            except RingDamaged as error:
+                damaged.append(path)
+                lines.append(self._note("ring-damaged", path, str(error)))
+        try:
+            self._chain.append(lines)
+        except BaseException:
+            for reader in self._readers.values():
+                reader.rewind()
+            raise
+        self._last = last
+        for reader in self._readers.values():
+            reader.commit()
+        for path in damaged:
+            self._readers.pop(path).close()
+            path.rename(path.with_suffix(".damaged"))
+        for path in finished:
+            if path in self._readers and not self._readers[path].pending():
+                gone = self._readers.pop(path)
+                gone.remove()
+                self._last.pop((gone.worker, gone.boot), None)
+
+    def _find_rings(self, lines: list[bytes]) -> None:
+        for path in ring_paths(self._runtime_dir):
+            if path in self._readers:
+                continue
+            try:
+                self._readers[path] = RingReader.open(path)
+            except RingDamaged as error:
+                lines.append(self._note("ring-damaged", path, str(error)))
+                path.rename(path.with_suffix(".damaged"))
+
+    def _note(self, event: str, path: Path, detail: str) -> bytes:
+        _log.error(event, ring=path.name, detail=detail)
+        note = {"type": "log", "v": 1, "at": self._clock.now(), "event": event, "file": path.name, "detail": detail}
+        return encode_line(note)
+
+
+class _Written(msgspec.Struct, gc=False):
+    worker: int
+    boot: str
+    n: int
+
+
+_decode_written = msgspec.json.Decoder(_Written).decode
+
+
+def _new_lines(record: bytes, last: dict[tuple[int, str], int]) -> list[bytes]:
+    """The record, unless it is in the log already; with a note when numbers between it and the last are missing.
+    What is not a proper record is kept whole, as base64, under the type `unreadable`."""
+    try:
+        key = _decode_key(record)
+        proper = key.seq is key.prev is key.hash is msgspec.UNSET and printable(record)
+    except msgspec.MsgspecError:
+        proper = False
+    if not proper:
+        return [encode_line({"type": "unreadable", "v": 1, "data": b64encode(record).decode("ascii")})]
+    known = last.get((key.worker, key.boot))
+    if known is not None and key.n <= known:
+        return []
+    last[key.worker, key.boot] = key.n
+    if known is not None and key.n > known + 1:
+        gap = {
+            "type": "log",
+            "v": 1,
+            "event": "gap",
+            "worker": key.worker,
+            "boot": key.boot,
+            "after": known,
+            "n": key.n,
+        }
+        return [encode_line(gap), record]
+    return [record]
+
+
+def _fail(events: list[tuple[bytes, asyncio.Future[None]]], detail: str) -> None:
+    for _, durable in events:
+        if not durable.done():
+            durable.set_exception(UnavailableError(Reason.RECORD_UNAVAILABLE, detail))
