@@ -1,0 +1,1 @@
+"""Sessions and pending logins: the store, and the one authority over it."""

@@ -1,0 +1,376 @@
+"""Sessions: who is signed in, at which hosts, until when. The one authority; workers only cache what it says.
+
+    create ──► record ──issue_handle(host)──► cookie   (the store knows its hash only)
+                  │
+                  ├─ idle deadline      last activity + idle_timeout; moved by `activity`, forward only
+                  └─ absolute deadline  fixed at `create`; nothing moves it (FIELD 15, ZT-SESS-08)
+
+Every change that a worker may not miss is committed with a rising number and then announced as an Invalidation. If the
+store cannot commit the end of a session, the session is dead all the same in this process, and `sweep` tries again.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+
+import structlog
+from cachetools import LRUCache
+
+from zt_proxy.control.identity.types import VerifiedLogin
+from zt_proxy.control.session.record import SessionRecord, open_record, seal_record, sealed_now, subject_hash
+from zt_proxy.control.session.store import HandleRow, SessionRow, SessionStore
+from zt_proxy.control.settings import SessionSettings
+from zt_proxy.core.clock import SKEW, Clock
+from zt_proxy.core.errors import ClientError, Reason, UnavailableError
+from zt_proxy.core.keys import CookieMac, KeyRing, b64encode
+from zt_proxy.core.session import Session, unlock_key
+from zt_proxy.link.messages import Invalidation
+
+CACHED = 100_000
+"""Sessions and handles kept in memory in front of the store."""
+FLUSH_EVERY = 5.0
+SWEEP_EVERY = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Live:
+    """A cached session: the sealed record's content, and the one thing about it that moves."""
+
+    __slots__ = ("last_activity", "record")
+
+    def __init__(self, record: SessionRecord, last_activity: float) -> None:
+        self.record = record
+        self.last_activity = last_activity
+
+    def dead(self, now: float) -> Reason | None:
+        if now >= self.record.absolute_deadline:
+            return Reason.SESSION_EXPIRED
+        if now >= self.last_activity + self.record.idle_timeout:
+            return Reason.SESSION_IDLE
+        return None
+
+
+class SessionManager:
+    """Use `await SessionManager.open(...)`; run `run()` as a task beside it, and `close()` at the end."""
+
+    def __init__(
+        self,
+        *,
+        store: SessionStore,
+        settings: SessionSettings,
+        worker_ring: KeyRing,
+        store_ring: KeyRing,
+        clock: Clock,
+        sequence: int = 0,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._mac = CookieMac(worker_ring)
+        self._ring = store_ring
+        self._clock = clock
+        self._sequence = sequence
+        self._live: LRUCache[str, _Live] = LRUCache(CACHED)
+        self._handles: LRUCache[bytes, tuple[str, str]] = LRUCache(CACHED)
+        self._moved: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
+        self._unwritten: set[str] = set()
+        self._old_seal: set[str] = set()
+        self._ending: set[asyncio.Future[None]] = set()
+        self._changing = asyncio.Lock()
+        self._announce: Callable[[Invalidation], None] = _nobody
+
+    @classmethod
+    async def open(
+        cls, store: SessionStore, settings: SessionSettings, worker_ring: KeyRing, store_ring: KeyRing, clock: Clock
+    ) -> "SessionManager":
+        """A manager that goes on counting where the store stopped. Raises UnavailableError."""
+        return cls(
+            store=store,
+            settings=settings,
+            worker_ring=worker_ring,
+            store_ring=store_ring,
+            clock=clock,
+            sequence=await store.sequence(),
+        )
+
+    def on_change(self, announce: Callable[[Invalidation], None]) -> None:
+        """Where invalidations go (`MemoryLink.invalidate`): after the commit, before the change counts as done."""
+        self._announce = announce
+
+    # a sign-in begins
+
+    async def create(self, login: VerifiedLogin) -> SessionRecord:
+        """A new session with a new id for a verified login (ZT-OIDC-01). Raises UnavailableError."""
+        now = self._clock.now()
+        record = SessionRecord(
+            sid=b64encode(secrets.token_bytes(16)),
+            principal=login.principal,
+            acr=login.acr,
+            amr=login.amr,
+            mfa=login.mfa,
+            auth_time=login.auth_time,
+            created=now,
+            idle_timeout=self._settings.idle,
+            absolute_deadline=now + self._settings.absolute,
+            unlocks={},
+            provider=login.provider,
+            provider_sid=login.provider_sid,
+            id_token=login.id_token,
+        )
+        await self._store.insert_session(
+            SessionRow(
+                sid=record.sid,
+                subject=subject_hash(self._ring, login.principal.issuer, login.principal.subject),
+                last_activity=now,
+                idle_timeout=record.idle_timeout,
+                absolute_deadline=record.absolute_deadline,
+                blob=seal_record(self._ring, record),
+            )
+        )
+        self._live[record.sid] = _Live(record, now)
+        return record
+
+    async def issue_handle(self, sid: str, host: str) -> str:
+        """A new cookie value for a session at a host; the one it had there before is dead when this returns.
+
+        Raises ClientError(SESSION_UNKNOWN) if the session is over, UnavailableError.
+        """
+        if await self.record(sid) is None:
+            raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
+        cookie = self._mac.issue()
+        handle = self._mac.handle_hash(cookie)
+        async with self._changing:
+            sequence = self._sequence + 1
+            old = await self._store.replace_handle(HandleRow(handle, sid, host), sequence)
+            if old:
+                for hash_ in old:
+                    self._handles.pop(hash_, None)
+                self._tell(sequence, sid, "handle-replaced")
+        if old is None or sid in self._ended:
+            raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
+        self._handles[handle] = (sid, host)
+        return cookie
+
+    # a request asks
+
+    async def session(self, handle_hash: bytes, host: str) -> Session | None:
+        """The live session of a handle at the one host it was issued for; None if unknown, ended, idle or expired.
+
+        Asking is not activity. Raises UnavailableError(STORE_UNAVAILABLE).
+        """
+        known = self._handles.get(handle_hash)
+        if known is None or known[0] not in self._live:
+            found = await self._store.session_of_handle(handle_hash)
+            if found is None:
+                return None
+            handle, row = found
+            known = (handle.sid, handle.host)
+            if self._remember(row) is None:
+                return None
+            self._handles[handle_hash] = known
+        sid, own_host = known
+        live = await self._alive(sid)
+        if live is None or own_host != host:
+            return None
+        return _session(live, host)
+
+    async def record(self, sid: str) -> SessionRecord | None:
+        """What is known of a live session beyond what workers may see; None if it is over. Raises UnavailableError."""
+        live = await self._alive(sid)
+        return live.record if live is not None else None
+
+    def activity(self, sid: str, at: float) -> None:
+        """A person did something at `at`: moves the idle deadline, forward only, never beyond either deadline.
+
+        What a worker reports late still counts for its time; it cannot bring a session back that was idle by then.
+        """
+        now = self._clock.now()
+        if at > now + SKEW or sid in self._ended:
+            return
+        at = min(at, now)
+        live = self._live.get(sid)
+        if live is not None:
+            if at <= live.last_activity or live.dead(at) is not None:
+                return
+            live.last_activity = at
+        if at > self._moved.get(sid, 0.0):
+            self._moved[sid] = at
+
+    # a session changes
+
+    async def unlock(self, sid: str, route: str, rule: str, at: float) -> None:
+        """A step-up proved at `at` opens one rule of one route in this session (ZT-SESS-18).
+
+        The session's own `auth_time` stays. Raises ClientError(SESSION_UNKNOWN), UnavailableError.
+        """
+        if await self._alive(sid) is None:
+            raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
+        async with self._changing:
+            live = self._live.get(sid)
+            saved = False
+            if live is not None:
+                record = live.record.unlocked(unlock_key(route, rule), at)
+                sequence = self._sequence + 1
+                saved = await self._store.save_blob(sid, seal_record(self._ring, record), sequence)
+                live.record = record
+                self._tell(sequence, sid, "unlocked")
+        if not saved or sid in self._ended:
+            raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
+
+    async def end(self, sid: str, reason: str) -> None:
+        """End a session everywhere: its cookies and codes are dead when this returns, even if it raises.
+
+        Raises UnavailableError if the end could not be made durable; it is dead in this process and tried again.
+        """
+        self._ended[sid] = self._clock.now()
+        self._live.pop(sid, None)
+        self._moved.pop(sid, None)
+        self._unwritten.add(sid)
+        # Whoever asked may go away; the end must still reach the store and every worker.
+        task = asyncio.ensure_future(self._end(sid, reason))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        await asyncio.shield(task)
+
+    async def _end(self, sid: str, reason: str) -> None:
+        async with self._changing:
+            sequence = self._sequence + 1
+            try:
+                await self._store.end_session(sid, sequence)
+                self._unwritten.discard(sid)
+            finally:
+                self._tell(sequence, sid, reason)
+        log.info("session ended", sid=sid, reason=reason)
+
+    async def end_subject(self, issuer: str, subject: str, reason: str) -> int:
+        """End every session of a person; gives how many. Raises UnavailableError."""
+        sids = await self._store.sessions_of(subject_hash(self._ring, issuer, subject))
+        for sid in sids:
+            await self.end(sid, reason)
+        return len(sids)
+
+    # upkeep
+
+    async def flush(self) -> None:
+        """Write gathered activity. What cannot be written is kept for the next time. Raises UnavailableError."""
+        moved, self._moved = self._moved, {}
+        if not moved:
+            return
+        try:
+            await self._store.touch(moved)
+        except BaseException:
+            self._moved = {**moved, **self._moved}
+            raise
+
+    async def sweep(self) -> None:
+        """End what is idle or past its time, drop stale logins, finish ends that could not be written."""
+        now = self._clock.now()
+        for sid in tuple(self._unwritten):
+            await self._store.end_session(sid, self._sequence)
+            self._unwritten.discard(sid)
+        await self.flush()
+        for sid in await self._store.overdue(now):
+            live = await self._alive(sid)
+            if live is None and sid not in self._ended:
+                await self.end(sid, Reason.SESSION_EXPIRED.value)
+        await self._store.sweep(now)
+        await self._reseal()
+        # A tombstone only guards look-ups that were under way; those are over long since.
+        for sid, at in tuple(self._ended.items()):
+            if at < now - SWEEP_EVERY and sid not in self._unwritten:
+                del self._ended[sid]
+
+    async def _reseal(self) -> None:
+        """After a rotation of the key ring, records that were read are written back under the new key."""
+        async with self._changing:
+            for sid in tuple(self._old_seal):
+                live = self._live.get(sid)
+                if live is not None:
+                    await self._store.save_blob(sid, seal_record(self._ring, live.record), self._sequence)
+                self._old_seal.discard(sid)
+
+    async def run(self, pause: Callable[[float], Awaitable[None]]) -> None:
+        """Flush and sweep until cancelled; `pause(seconds)` is asyncio.sleep. A store that fails is tried again."""
+        next_sweep = self._clock.monotonic()
+        while True:
+            await pause(FLUSH_EVERY)
+            try:
+                if self._clock.monotonic() >= next_sweep:
+                    next_sweep = self._clock.monotonic() + SWEEP_EVERY
+                    await self.sweep()
+                else:
+                    await self.flush()
+            except UnavailableError as error:
+                log.error("session store unavailable", detail=error.detail)
+
+    async def close(self) -> None:
+        """Write what is left and close the store; the store is closed even if writing fails."""
+        try:
+            await self.flush()
+        finally:
+            await self._store.close()
+
+    def _tell(self, sequence: int, sid: str, reason: str) -> None:
+        """Announce a change. Only under `_changing`: numbers must reach workers in the order of the commits."""
+        self._sequence = sequence
+        self._announce(Invalidation(sequence, sid, reason))
+
+    async def _alive(self, sid: str) -> _Live | None:
+        """The session if both deadlines allow it; a dead one is ended here and now."""
+        if sid in self._ended:
+            return None
+        live = self._live.get(sid)
+        if live is None:
+            row = await self._store.session(sid)
+            live = self._remember(row) if row is not None else None
+        if live is None:
+            return None
+        reason = live.dead(self._clock.now())
+        if reason is not None:
+            await self.end(sid, reason.value)
+            return None
+        return live
+
+    def _remember(self, row: SessionRow) -> _Live | None:
+        """Put a row into the cache, unless its session ended while it was read or its blob does not open."""
+        if row.sid in self._ended:
+            return None
+        known = self._live.get(row.sid)
+        if known is not None:
+            return known
+        try:
+            record = open_record(self._ring, row.sid, row.blob)
+        except ValueError as error:
+            log.error("session record does not open", sid=row.sid, detail=str(error))
+            return None
+        if not sealed_now(self._ring, row.blob):
+            self._old_seal.add(row.sid)
+        live = _Live(record, row.last_activity)
+        moved = self._moved.get(row.sid)
+        if moved is not None and moved > live.last_activity and live.dead(moved) is None:
+            live.last_activity = moved
+        self._live[row.sid] = live
+        return live
+
+
+def _nobody(change: Invalidation) -> None:
+    """Before anyone listens, nobody has cached anything."""
+
+
+def _session(live: _Live, host: str) -> Session:
+    record = live.record
+    return Session(
+        sid=record.sid,
+        host=host,
+        principal=record.principal,
+        acr=record.acr,
+        amr=record.amr,
+        mfa=record.mfa,
+        auth_time=record.auth_time,
+        created=record.created,
+        last_activity=live.last_activity,
+        idle_timeout=record.idle_timeout,
+        absolute_deadline=record.absolute_deadline,
+        unlocks=record.unlocks,
+    )

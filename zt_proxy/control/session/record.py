@@ -1,0 +1,77 @@
+"""A session as control keeps it, and its sealed form at rest."""
+
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from zt_proxy.core.keys import KeyRing, Secret
+from zt_proxy.core.session import Principal
+
+PURPOSE = "session-record"
+
+
+class SessionRecord(msgspec.Struct, frozen=True):
+    """Everything about a sign-in; the ID token is kept for RP-initiated logout only and never leaves control."""
+
+    sid: str
+    principal: Principal
+    acr: str
+    amr: tuple[str, ...]
+    mfa: bool
+    auth_time: float
+    created: float
+    idle_timeout: float
+    absolute_deadline: float
+    unlocks: Mapping[str, float]
+    provider: str
+    provider_sid: str | None
+    id_token: Secret
+
+    def unlocked(self, key: str, at: float) -> "SessionRecord":
+        """With one more unlock; a newer proof is never replaced by an older one."""
+        return msgspec.structs.replace(self, unlocks={**self.unlocks, key: max(at, self.unlocks.get(key, 0.0))})
+
+
+def _encode_secret(value: Any) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError(f"cannot store a {type(value).__name__}")
+
+
+def _decode_secret(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError(f"cannot read a {kind.__name__}")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_secret)
+_decoder = msgspec.msgpack.Decoder(SessionRecord, dec_hook=_decode_secret)
+
+
+def seal_record(ring: KeyRing, record: SessionRecord) -> bytes:
+    return ring.seal(PURPOSE, _encoder.encode(record), record.sid.encode())
+
+
+def open_record(ring: KeyRing, sid: str, blob: bytes) -> SessionRecord:
+    """Raises ValueError if the blob was changed, belongs to another record or was sealed with a key that is gone."""
+    record = _decoder.decode(ring.open(PURPOSE, blob, sid.encode()))
+    if record.sid != sid:
+        raise ValueError("sealed record is of another session")
+    return record
+
+
+def sealed_now(ring: KeyRing, blob: bytes) -> bool:
+    """Whether the blob is sealed with the ring's current key."""
+    return int.from_bytes(blob[:4], "big") == ring.current
+
+
+def subject_hash(ring: KeyRing, issuer: str, subject: str) -> bytes:
+    """By which the store finds a person's sessions without naming them.
+
+    Keyed with the ring's first key, so that rotation does not lose the index; issuer and subject cannot be shifted
+    into each other because the issuer's length is part of what is hashed.
+    """
+    text = f"{len(issuer)}:{issuer}{subject}".encode()
+    return hmac.digest(ring.key(1, "subject-index"), text, "sha256")

@@ -1,0 +1,289 @@
+"""The store in one SQLite file, used by one thread.
+
+WAL with synchronous=NORMAL never corrupts, but a power cut may lose the last commits. Where losing one would undo a
+revocation (ended sessions, replaced handles) the commit is made with synchronous=FULL.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from zt_proxy.control.session.store import CodeRow, HandleRow, SessionRow, TransactionRow
+from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
+
+VERSION = 1
+BUSY = 2.0
+"""Seconds to wait for a lock that a backup or an inspecting operator holds."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS sessions (
+  sid TEXT PRIMARY KEY, subject BLOB NOT NULL, last_activity REAL NOT NULL, idle_timeout REAL NOT NULL,
+  absolute_deadline REAL NOT NULL, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sessions_subject ON sessions(subject);
+CREATE TABLE IF NOT EXISTS handles (
+  handle_hash BLOB PRIMARY KEY, sid TEXT NOT NULL REFERENCES sessions(sid) ON DELETE CASCADE,
+  host TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS handles_sid ON handles(sid, host);
+CREATE TABLE IF NOT EXISTS codes (
+  code_hash BLOB PRIMARY KEY, expires REAL NOT NULL, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS transactions (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, state_hash BLOB NOT NULL UNIQUE, browser BLOB NOT NULL,
+  client TEXT NOT NULL, expires REAL NOT NULL, blob BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS transactions_client ON transactions(client, number);
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+_SESSION = "sid, subject, last_activity, idle_timeout, absolute_deadline, blob"
+_TRANSACTION = "state_hash, browser, client, expires, blob"
+
+
+class SqliteStore:
+    """`SessionStore` in a file. Use `await SqliteStore.open(path)`."""
+
+    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self._connection = connection
+        self._thread = thread
+
+    @classmethod
+    async def open(cls, path: Path) -> "SqliteStore":
+        """Open or create the file (mode 0600). Raises ConfigurationError if it is not a store of this version."""
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        try:
+            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+        except (sqlite3.Error, OSError) as error:
+            thread.shutdown(wait=False)
+            raise ConfigurationError(f"{path}: cannot open the session store: {error}") from error
+        except ConfigurationError:
+            thread.shutdown(wait=False)
+            raise
+        return cls(connection, thread)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Work[T], *, durable: bool = False, reads: bool = False) -> T:
+        """Run one transaction in the store's thread. Cancelling the caller does not cut the transaction in half."""
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, _transact, self._connection, work, durable, reads)
+        except sqlite3.Error as error:
+            raise UnavailableError(Reason.STORE_UNAVAILABLE, f"session store: {error}") from error
+        except RuntimeError as error:  # the executor is shut down
+            raise UnavailableError(Reason.STORE_UNAVAILABLE, "session store is closed") from error
+
+    # sessions
+
+    async def sequence(self) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            row = db.execute("SELECT value FROM counters WHERE name='sequence'").fetchone()
+            return row[0] if row else 0
+
+        return await self._run(work, reads=True)
+
+    async def insert_session(self, row: SessionRow) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)",
+                (row.sid, row.subject, row.last_activity, row.idle_timeout, row.absolute_deadline, row.blob),
+            )
+
+        await self._run(work)
+
+    async def session(self, sid: str) -> SessionRow | None:
+        def work(db: sqlite3.Connection) -> SessionRow | None:
+            row = db.execute(f"SELECT {_SESSION} FROM sessions WHERE sid=?", (sid,)).fetchone()  # noqa: S608
+            return SessionRow(*row) if row else None
+
+        return await self._run(work, reads=True)
+
+    async def session_of_handle(self, handle_hash: bytes) -> tuple[HandleRow, SessionRow] | None:
+        def work(db: sqlite3.Connection) -> tuple[HandleRow, SessionRow] | None:
+            row = db.execute(
+                f"SELECT host, {_SESSION} FROM handles JOIN sessions USING (sid) WHERE handle_hash=?",  # noqa: S608
+                (handle_hash,),
+            ).fetchone()
+            return (HandleRow(handle_hash, row[1], row[0]), SessionRow(*row[1:])) if row else None
+
+        return await self._run(work, reads=True)
+
+    async def replace_handle(self, row: HandleRow, sequence: int) -> tuple[bytes, ...] | None:
+        def work(db: sqlite3.Connection) -> tuple[bytes, ...] | None:
+            if db.execute("SELECT 1 FROM sessions WHERE sid=?", (row.sid,)).fetchone() is None:
+                return None
+            old = db.execute(
+                "DELETE FROM handles WHERE sid=? AND host=? RETURNING handle_hash", (row.sid, row.host)
+            ).fetchall()
+            db.execute("INSERT INTO handles VALUES (?, ?, ?)", (row.handle_hash, row.sid, row.host))
+            if old:
+                _count(db, sequence)
+            return tuple(hash_ for (hash_,) in old)
+
+        return await self._run(work, durable=True)
+
+    async def save_blob(self, sid: str, blob: bytes, sequence: int) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            _count(db, sequence)
+            return db.execute("UPDATE sessions SET blob=? WHERE sid=?", (blob, sid)).rowcount == 1
+
+        return await self._run(work)
+
+    async def touch(self, activity: Mapping[str, float]) -> None:
+        rows = [(at, sid, at, at, at) for sid, at in activity.items()]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(
+                "UPDATE sessions SET last_activity=? WHERE sid=? AND last_activity<? "
+                "AND last_activity+idle_timeout>? AND absolute_deadline>?",
+                rows,
+            )
+
+        await self._run(work)
+
+    async def end_session(self, sid: str, sequence: int) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            _count(db, sequence)
+            return db.execute("DELETE FROM sessions WHERE sid=?", (sid,)).rowcount == 1
+
+        return await self._run(work, durable=True)
+
+    async def sessions_of(self, subject: bytes) -> tuple[str, ...]:
+        def work(db: sqlite3.Connection) -> tuple[str, ...]:
+            return tuple(sid for (sid,) in db.execute("SELECT sid FROM sessions WHERE subject=?", (subject,)))
+
+        return await self._run(work, reads=True)
+
+    async def overdue(self, now: float) -> tuple[str, ...]:
+        def work(db: sqlite3.Connection) -> tuple[str, ...]:
+            found = db.execute(
+                "SELECT sid FROM sessions WHERE absolute_deadline<=? OR last_activity+idle_timeout<=?", (now, now)
+            )
+            return tuple(sid for (sid,) in found)
+
+        return await self._run(work, reads=True)
+
+    # logins under way
+
+    async def put_code(self, row: CodeRow) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO codes VALUES (?, ?, ?)", (row.code_hash, row.expires, row.blob))
+
+        await self._run(work)
+
+    async def take_code(self, code_hash: bytes) -> CodeRow | None:
+        def work(db: sqlite3.Connection) -> CodeRow | None:
+            row = db.execute(
+                "DELETE FROM codes WHERE code_hash=? RETURNING code_hash, expires, blob", (code_hash,)
+            ).fetchone()
+            return CodeRow(*row) if row else None
+
+        return await self._run(work, durable=True)
+
+    async def put_transaction(self, row: TransactionRow, *, total: int, per_client: int, now: float) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            db.execute("DELETE FROM transactions WHERE expires<=?", (now,))
+            mine = _pending(db, row.client)
+            if mine >= per_client:
+                _evict(db, row.client, mine - per_client + 1)
+            elif db.execute("SELECT COUNT(*) FROM transactions").fetchone()[0] >= total:
+                client, most = db.execute(
+                    "SELECT client, COUNT(*) AS most FROM transactions GROUP BY client ORDER BY most DESC LIMIT 1"
+                ).fetchone()
+                # Whoever fills the table pays for it; an honest person's only login never gives way to another's.
+                if most < 2:
+                    return False
+                _evict(db, client, 1)
+            db.execute(
+                f"INSERT INTO transactions ({_TRANSACTION}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
+                (row.state_hash, row.browser, row.client, row.expires, row.blob),
+            )
+            return True
+
+        return await self._run(work)
+
+    async def take_transaction(self, state_hash: bytes, browser: bytes) -> TransactionRow | None:
+        def work(db: sqlite3.Connection) -> TransactionRow | None:
+            row = db.execute(
+                f"DELETE FROM transactions WHERE state_hash=? AND browser=? RETURNING {_TRANSACTION}",  # noqa: S608
+                (state_hash, browser),
+            ).fetchone()
+            return TransactionRow(*row) if row else None
+
+        return await self._run(work, durable=True)
+
+    async def has_transaction(self, state_hash: bytes) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            return db.execute("SELECT 1 FROM transactions WHERE state_hash=?", (state_hash,)).fetchone() is not None
+
+        return await self._run(work, reads=True)
+
+    async def sweep(self, now: float) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM codes WHERE expires<=?", (now,))
+            db.execute("DELETE FROM transactions WHERE expires<=?", (now,))
+
+        await self._run(work)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)
+    # The thread pool has one thread, and no other ever uses the connection.
+    connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in {0, VERSION}:
+            raise ConfigurationError(f"{path}: session store of version {version}; this program reads {VERSION}")
+        connection.executescript(SCHEMA)
+        connection.execute(f"PRAGMA user_version={VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _transact(connection: sqlite3.Connection, work: Work[T], durable: bool, reads: bool) -> T:
+    if durable:
+        connection.execute("PRAGMA synchronous=FULL")
+    try:
+        connection.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+    finally:
+        if durable:
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _count(db: sqlite3.Connection, sequence: int) -> None:
+    db.execute(
+        "INSERT INTO counters VALUES ('sequence', ?) ON CONFLICT(name) DO UPDATE SET value=MAX(value, excluded.value)",
+        (sequence,),
+    )
+
+
+def _pending(db: sqlite3.Connection, client: str) -> int:
+    count: int = db.execute("SELECT COUNT(*) FROM transactions WHERE client=?", (client,)).fetchone()[0]
+    return count
+
+
+def _evict(db: sqlite3.Connection, client: str, rows: int) -> None:
+    db.execute(
+        "DELETE FROM transactions WHERE number IN "
+        "(SELECT number FROM transactions WHERE client=? ORDER BY number LIMIT ?)",
+        (client, rows),
+    )

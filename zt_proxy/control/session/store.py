@@ -1,0 +1,106 @@
+"""What the session manager asks of a store: rows in, rows out, each change whole or not at all.
+
+The store never sees a secret in the clear: handles, codes and states arrive as SHA-256 hashes, blobs are sealed
+(`KeyRing.seal` with the record's id as associated data), subjects are keyed hashes. Deadlines are in the clear so that
+expired rows can be swept without opening them; the sealed blob stays the authority.
+
+Every method raises UnavailableError(STORE_UNAVAILABLE) when the store cannot answer (locked, full, gone). There is no
+fall-back to memory (FIELD 16).
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """A sign-in at rest. Times are seconds since the epoch."""
+
+    sid: str
+    subject: bytes
+    """Keyed hash of issuer and subject: finds every session of a person without naming them."""
+    last_activity: float
+    idle_timeout: float
+    absolute_deadline: float
+    blob: bytes
+
+
+class HandleRow(msgspec.Struct, frozen=True):
+    """One cookie of one host. `host` is part of the check, not only of the key (ZT-SESS-02)."""
+
+    handle_hash: bytes
+    sid: str
+    host: str
+
+
+class CodeRow(msgspec.Struct, frozen=True):
+    """A one-time code on its way from the portal to an app's host."""
+
+    code_hash: bytes
+    expires: float
+    blob: bytes
+
+
+class TransactionRow(msgspec.Struct, frozen=True):
+    """A login that was sent to the provider and has not come back."""
+
+    state_hash: bytes
+    browser: bytes
+    """SHA-256 of the portal host's login cookie."""
+    client: str
+    """Address (IPv6: its /64) by which pending logins are capped."""
+    expires: float
+    blob: bytes
+
+
+class SessionStore(Protocol):
+    """One writer; methods are atomic and take effect in the order of the calls."""
+
+    async def sequence(self) -> int:
+        """Number of the last committed change; 0 in a new store."""
+
+    async def insert_session(self, row: SessionRow) -> None: ...
+
+    async def session(self, sid: str) -> SessionRow | None: ...
+
+    async def session_of_handle(self, handle_hash: bytes) -> tuple[HandleRow, SessionRow] | None: ...
+
+    async def replace_handle(self, row: HandleRow, sequence: int) -> tuple[bytes, ...] | None:
+        """Store a handle and delete the older ones of the same session and host; gives their hashes.
+
+        None, and nothing stored, if the session is not there (any more).
+        """
+
+    async def save_blob(self, sid: str, blob: bytes, sequence: int) -> bool:
+        """False, and nothing stored, if the session is not there (any more)."""
+
+    async def touch(self, activity: Mapping[str, float]) -> None:
+        """Move last activity forward, where it lies inside both deadlines."""
+
+    async def end_session(self, sid: str, sequence: int) -> bool:
+        """Delete a session, its handles and codes; durable when it returns. False if it was not there."""
+
+    async def sessions_of(self, subject: bytes) -> tuple[str, ...]: ...
+
+    async def overdue(self, now: float) -> tuple[str, ...]:
+        """Ids of sessions past one of their deadlines."""
+
+    async def put_code(self, row: CodeRow) -> None: ...
+
+    async def take_code(self, code_hash: bytes) -> CodeRow | None:
+        """Delete and give: of any number of callers exactly one gets it."""
+
+    async def put_transaction(self, row: TransactionRow, *, total: int, per_client: int, now: float) -> bool:
+        """Store under both caps. At the client's cap its oldest gives way; at the total, the oldest of whoever has
+        most. False, and nothing stored, if everybody has one only."""
+
+    async def take_transaction(self, state_hash: bytes, browser: bytes) -> TransactionRow | None:
+        """Delete and give, if it is this browser's."""
+
+    async def has_transaction(self, state_hash: bytes) -> bool: ...
+
+    async def sweep(self, now: float) -> None:
+        """Delete codes and transactions past their time."""
+
+    async def close(self) -> None: ...
