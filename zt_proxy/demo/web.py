@@ -12,6 +12,8 @@ from pathlib import Path
 
 import jinja2
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
@@ -57,6 +59,24 @@ def _add_safe_headers(headers: Mapping[str, str]) -> None:
     headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "same-origin")
+
+
+class LoopbackResolver(AbstractResolver):
+    """Resolves names under `.localhost` to 127.0.0.1 as browsers do (RFC 6761 §6.3); some systems' resolvers do not."""
+
+    def __init__(self) -> None:
+        self._others = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Addresses of `host`."""
+        loopback = host == "localhost" or host.endswith(".localhost")
+        found = await self._others.resolve("127.0.0.1" if loopback else host, port, family)
+        return [{**entry, "hostname": host} for entry in found] if loopback else found
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
 
 
 @dataclass(frozen=True, slots=True)
