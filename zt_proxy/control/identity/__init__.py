@@ -7,5 +7,5 @@ tokens     compact JWS → claims, under an explicit allow-list
 jwks       the provider's keys: strict at load, refreshed rarely
 discovery  the provider's metadata: issuer compared exactly
 fetch      the only way out: capped, timed, never redirected
-strict     JSON and base64url without leniency
+strict     JSON without leniency
 """
