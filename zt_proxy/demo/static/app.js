@@ -157,6 +157,7 @@ function editor() {
     node.querySelector('select').id = `type-${id}`;
     node.querySelectorAll('label').forEach((label, index) => { label.htmlFor = `${index ? 'type' : 'label'}-${id}`; });
     node.querySelector('input').value = '';
+    node.querySelector('select').selectedIndex = 0;
     list.append(node);
     node.querySelector('input').focus();
     dirty(true);
