@@ -85,9 +85,9 @@ class _Folders:
         return self.base / Path(text).expanduser()
 
 
-def runtime_dir(loaded: Loaded, schema: Schema) -> Path:
+def runtime_dir(base: Path, schema: Schema) -> Path:
     """Where sockets and the record ring will live."""
-    return _Folders(loaded.base, schema).runtime
+    return _Folders(base, schema).runtime
 
 
 def _listener(listener: Listener, path: Callable[[str], Path]) -> ListenerSettings:

@@ -2,9 +2,12 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from zt_proxy.worker.settings import UpstreamSettings
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 
@@ -31,6 +34,11 @@ def is_loopback(host: str) -> bool:
     if is_address(host):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost" or host.endswith(".localhost")
+
+
+def is_unspecified(host: str) -> bool:
+    """`0.0.0.0` or `::`: every address of the machine."""
+    return is_address(host) and ipaddress.ip_address(host).is_unspecified
 
 
 def split(text: str) -> tuple[str, int | None]:
@@ -76,6 +84,12 @@ def origin(text: str, schemes: tuple[str, ...] = ("https",)) -> tuple[str, str, 
     return scheme.lower(), host, port if port is not None else {"https": 443, "http": 80}[scheme.lower()]
 
 
+def origin_text(scheme: str, host: str, port: int) -> str:
+    """As browsers write it in the Origin header (RFC 6454 §6.2)."""
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}" + ("" if port == {"https": 443, "http": 80}[scheme] else f":{port}")
+
+
 def public_host(text: str, portal_port: int) -> tuple[str, int]:
     """Name and port of a route's host; without a port, the portal's. Raises ValueError."""
     if "*" in text:
@@ -116,12 +130,21 @@ def issuer(text: str) -> tuple[str, str]:
     return parts.scheme, parts.hostname
 
 
-def networks(items: list[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+def networks(items: Iterable[str]) -> list[Network]:
     """Raises ValueError for what is not a network."""
     return [network(item) for item in items]
 
 
-def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def everyone(items: Iterable[Network]) -> str:
+    """`IPv4` or `IPv6` if the networks cover every such address between them, else nothing."""
+    four = ipaddress.collapse_addresses(item for item in items if isinstance(item, ipaddress.IPv4Network))
+    six = ipaddress.collapse_addresses(item for item in items if isinstance(item, ipaddress.IPv6Network))
+    if any(one.prefixlen == 0 for one in four):
+        return "IPv4"
+    return "IPv6" if any(one.prefixlen == 0 for one in six) else ""
+
+
+def network(text: str) -> Network:
     """A network or a single address. Raises ValueError, with the right spelling when host bits are set."""
     try:
         return ipaddress.ip_network(text)

@@ -1,0 +1,73 @@
+"""Providers: who vouches for people."""
+
+import re
+
+from zt_proxy.config import names
+from zt_proxy.config.certificates import check_authorities
+from zt_proxy.config.check import Checking
+from zt_proxy.config.schema import Provider
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+"""What names of providers, routes and listeners look like: they appear in URLs, metrics and records."""
+
+
+def check(checking: Checking) -> None:
+    identity = checking.schema.identity
+    if not identity.providers and identity.complete("providers"):
+        checking.problems.error(identity.at("providers"), "`providers` is empty: nobody could sign in")
+    for name, provider in identity.providers.items():
+        if not NAME.fullmatch(name):
+            checking.problems.error(
+                identity.at("providers", name), f"`{name}` is no name", "lower-case letters, digits, `-` and `_`"
+            )
+        _provider(checking, name, provider)
+
+
+def _provider(checking: Checking, name: str, provider: Provider) -> None:
+    problems = checking.problems
+    _issuer(checking, provider)
+    _secret(checking, provider)
+    checking.not_zero(provider)
+    if not provider.client_id.strip():
+        problems.error(provider.at("client_id"), "`client_id` is empty")
+    if "openid" not in provider.scopes and provider.complete("scopes"):
+        problems.error(provider.at("scopes"), "`scopes` lacks `openid`, without which there is no ID token")
+    if not provider.algorithms and provider.complete("algorithms"):
+        problems.error(provider.at("algorithms"), "`algorithms` is empty: no ID token could be accepted")
+    if provider.insecure_no_mfa:
+        problems.warning(
+            provider.at("insecure_no_mfa"), f"people of `{name}` get in without a second factor (insecure_no_mfa)"
+        )
+    elif provider.amr_values == [] and not provider.acr_values and provider.complete("amr_values"):
+        problems.error(
+            provider.at("amr_values"), "nothing would count as a second factor", "`acr_values` or `amr_values`"
+        )
+    if provider.ca is not None:
+        checking.attempt(provider.at("ca"), check_authorities, checking.path(provider.ca))
+
+
+def _issuer(checking: Checking, provider: Provider) -> None:
+    at = provider.at("issuer")
+    read = checking.attempt(at, names.issuer, provider.issuer)
+    if read is None:
+        return
+    scheme, host = read
+    if scheme == "http" and not names.is_loopback(host):
+        checking.problems.error(at, f"`{provider.issuer}` is not https", "`https://…`")
+    elif scheme == "http" and not provider.insecure_http:
+        checking.problems.error(at, f"`{provider.issuer}` is not https", "`https://…`, or `insecure_http: true`")
+    elif scheme == "http":
+        checking.problems.warning(provider.at("insecure_http"), "the provider is asked without TLS (insecure_http)")
+    elif provider.insecure_http:
+        checking.problems.warning(provider.at("insecure_http"), "`insecure_http` is not needed: the issuer is https")
+
+
+def _secret(checking: Checking, provider: Provider) -> None:
+    if provider.client_secret is not None:
+        checking.secret(provider.at("client_secret"), provider.client_secret, "the client secret")
+        if provider.client_auth == "none":
+            checking.problems.error(provider.at("client_auth"), "`client_auth: none` with a `client_secret`", "either")
+    elif provider.client_auth != "none" and not provider.damaged:
+        checking.problems.error(
+            provider.start, "`client_secret` is missing", "`${env:NAME}` or `${file:PATH}`, or `client_auth: none`"
+        )

@@ -1,0 +1,211 @@
+"""Rules: whether each can decide anything, and whether any decides too much."""
+
+from zt_proxy.config.check import Checking
+from zt_proxy.config.check_identity import NAME
+from zt_proxy.config.problems import nearest
+from zt_proxy.config.schema_routes import Match, Route, Rule
+from zt_proxy.config.templates import covers, template_fault
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_CLAIMS_IN_PRINCIPAL = frozenset({"sub", "email", "groups", "name", "roles"})
+
+
+def check(checking: Checking) -> None:
+    for route in checking.schema.routes:
+        if not route.rules and not route.damaged:
+            checking.problems.warning(route.at("rules"), f"route `{route.name}` has no rules: it denies everything")
+        seen: dict[str, Rule] = {}
+        for rule in route.rules:
+            first = seen.setdefault(rule.id, rule)
+            if first is not rule:
+                at = first.at("id")
+                checking.problems.error(
+                    rule.at("id"),
+                    f"the rule id `{rule.id}` is used twice",
+                    hint=f"first at line {at.line}" if at else "",
+                )
+            elif not NAME.fullmatch(rule.id):
+                checking.problems.error(
+                    rule.at("id"), f"`{rule.id}` is no name", "lower-case letters, digits, `-` and `_`"
+                )
+            _rule(checking, route, rule)
+        _reach(checking, route)
+
+
+def _rule(checking: Checking, route: Route, rule: Rule) -> None:
+    problems = checking.problems
+    if rule.allow is not None and rule.deny is not None:
+        problems.error(rule.at("deny"), f"rule `{rule.id}` both allows and denies", "one of them")
+    if rule.allow is None and rule.deny is None and not rule.damaged:
+        problems.error(rule.start, f"rule `{rule.id}` neither allows nor denies", "`allow` or `deny`")
+    for key, matches in (("allow", rule.allow), ("deny", rule.deny)):
+        if matches == [] and rule.complete(key):
+            problems.error(rule.at(key), f"`{key}` is empty and would match nothing", "a list of matches, or `all`")
+        for match in matches or ():
+            _match(checking, route, match)
+    _subject(checking, rule)
+    if rule.require.reauth is not None:
+        if rule.deny is not None:
+            problems.error(rule.at("require"), "`require` has no meaning on a rule that denies")
+        if rule.to is not None and rule.to.word == "public":
+            problems.error(rule.at("require"), "`require` on a rule for `public`: strangers have proven nothing")
+        checking.not_zero(rule.require)
+    _too_much(checking, rule)
+
+
+def _match(checking: Checking, route: Route, match: Match) -> None:
+    problems = checking.problems
+    for key, items in (("methods", match.methods), ("paths", match.paths)):
+        if items == [] and match.complete(key):
+            problems.error(match.at(key), f"`{key}` is empty and would match nothing", "leave it out to mean any")
+    for index, method in enumerate(match.methods or ()):
+        at = match.at("methods", index)
+        if method.upper() in {"CONNECT", "TRACE"}:
+            problems.error(at, f"`{method}` is refused by the proxy and cannot be ruled on")
+        elif method != method.upper():
+            problems.error(at, f"`{method}`: methods are upper case", f"`{method.upper()}`")
+        elif not method.isascii() or not method.replace("-", "").isalpha():
+            problems.error(at, f"`{method}` is not a method", hint="leave `methods` out to mean any")
+        elif method not in METHODS and (hint := nearest(method, [one.lower() for one in METHODS])):
+            problems.warning(at, f"`{method}` is an unusual method", hint=hint.replace("`", "").upper())
+    for index, template in enumerate(match.paths or ()):
+        said = template_fault(
+            template,
+            parameters=route.paths.parameters == "allow" or not route.complete("paths"),
+            double_slash=route.paths.double_slash == "allow" or not route.complete("paths"),
+        )
+        if said:
+            problems.error(match.at("paths", index), said)
+        elif route.path.startswith("/") and route.path != "/" and not _may_lie_below(template, route.path):
+            problems.warning(
+                match.at("paths", index), f"`{template}` is outside the route's `path: {route.path}`", "the full path"
+            )
+
+
+def _may_lie_below(template: str, prefix: str) -> bool:
+    """Whether a template can match a path below a prefix; True when in doubt."""
+    for part, wanted in zip(template.split("/")[1:], prefix.strip("/").split("/"), strict=False):
+        if "*" in part:
+            return True
+        if part.lower() != wanted.lower():
+            return False
+    return len(template.split("/")) > prefix.rstrip("/").count("/")
+
+
+def _subject(checking: Checking, rule: Rule) -> None:
+    problems, to = checking.problems, rule.to
+    if to is None:
+        if rule.allow is not None and not rule.damaged:
+            problems.error(rule.start, f"rule `{rule.id}` does not say for whom", "`to`")
+        return
+    if to.word or to.damaged:
+        return
+    for key, values in (("groups", to.groups), ("users", to.users), ("claims", to.claims)):
+        if not values and to.written(key):
+            problems.error(to.at(key), f"`{key}` is empty and would match nobody", "leave it out")
+    if not any(to.written(key) for key in ("groups", "users", "claims")):
+        problems.error(rule.at("to"), "`to` names nobody", "`groups`, `users`, `claims`, or `anyone-signed-in`")
+    for key, names in (("groups", to.groups), ("users", to.users)):
+        for index, name in enumerate(names):
+            if not name or name != name.strip() or "*" in name:
+                problems.error(to.at(key, index), f"`{name}` can be nobody: names are compared exactly")
+    providers = checking.schema.identity.providers.values()
+    known = {claim for provider in providers for claim in provider.claims}
+    for claim, values in to.claims.items():
+        if not values:
+            problems.error(to.at("claims", claim), f"`{claim}` has no values and would match nobody")
+        if claim in _CLAIMS_IN_PRINCIPAL:
+            problems.error(to.at("claims", claim), f"`{claim}` is no further claim", "`users` or `groups`")
+        elif claim not in known and checking.schema.identity.complete("providers"):
+            problems.error(
+                to.at("claims", claim),
+                f"no provider hands on the claim `{claim}`",
+                f"`claims: [{claim}]` at a provider",
+            )
+
+
+def _is_all(matches: list[Match]) -> bool:
+    return any(match.methods is None and (match.paths is None or "/**" in match.paths) for match in matches)
+
+
+def _too_much(checking: Checking, rule: Rule) -> None:
+    if rule.allow is None or rule.to is None or rule.mode == "off" or not rule.complete("allow"):
+        return
+    everything = _is_all(rule.allow)
+    if everything and rule.to.word == "public":
+        if not rule.insecure_allow_everyone:
+            checking.problems.error(
+                rule.at("allow"),
+                f"rule `{rule.id}` allows everyone everything, without a sign-in",
+                "narrower matches, or `insecure_allow_everyone: true`",
+            )
+        else:
+            checking.problems.warning(
+                rule.at("insecure_allow_everyone"), f"rule `{rule.id}` allows everyone everything, without a sign-in"
+            )
+    elif rule.insecure_allow_everyone:
+        checking.problems.warning(
+            rule.at("insecure_allow_everyone"), "`insecure_allow_everyone` is not needed on this rule"
+        )
+    elif everything and rule.to.word == "anyone-signed-in" and rule.require.reauth is None:
+        checking.problems.warning(rule.at("allow"), f"rule `{rule.id}` allows whoever can sign in everything")
+
+
+def _reach(checking: Checking, route: Route) -> None:
+    """Rules that never decide, because another always decides before them (`policy.engine`: deny beats allow, and an
+    allow that asks for nothing beats one that asks for a fresh proof)."""
+    folds = route.paths.case == "insensitive"
+    live = [rule for rule in route.rules if rule.mode == "enforce" and not rule.damaged]
+    for rule in route.rules:
+        if rule.mode == "off" or rule.damaged or rule.allow is None or rule.deny is not None:
+            continue
+        for other in live:
+            if other is rule or not _speaks_for(other, rule) or not _fits_all(other, rule, folds):
+                continue
+            if other.deny is not None and other.allow is None:
+                checking.problems.error(
+                    rule.at("id"), f"rule `{rule.id}` can never allow: `{other.id}` denies all it is about"
+                )
+                break
+            if rule.require.reauth is not None and other.allow is not None and other.require.reauth is None:
+                checking.problems.error(
+                    rule.at("require"),
+                    f"rule `{rule.id}` can never ask for a fresh proof: `{other.id}` allows the same without one",
+                )
+                break
+            if other.require.reauth is None and route.rules.index(other) < route.rules.index(rule):
+                checking.problems.warning(
+                    rule.at("id"), f"rule `{rule.id}` adds nothing: `{other.id}` allows all of it already"
+                )
+                break
+
+
+def _speaks_for(wide: Rule, narrow: Rule) -> bool:
+    """Whether everyone `narrow` is for is one `wide` is for. True is certain."""
+    if wide.to is None:
+        return wide.deny is not None
+    if narrow.to is None:
+        return False
+    if wide.to.word:
+        return wide.to.word == "public" or narrow.to.word != "public"
+    if narrow.to.word or wide.to.claims or not (narrow.to.groups or narrow.to.users):
+        return False
+    return set(narrow.to.groups) <= set(wide.to.groups) and set(narrow.to.users) <= set(wide.to.users)
+
+
+def _fits_all(wide: Rule, narrow: Rule, folds: bool) -> bool:
+    return bool(narrow.allow) and all(
+        any(_match_covers(one, match, folds) for one in wide.deny or wide.allow or ()) for match in narrow.allow or ()
+    )
+
+
+def _match_covers(wide: Match, narrow: Match, folds: bool) -> bool:
+    if wide.methods is not None and (narrow.methods is None or not set(narrow.methods) <= set(wide.methods)):
+        return False
+    if wide.paths is None:
+        return True
+    fold = str.lower if folds else str
+    return all(
+        any(covers(fold(one), fold(path)) for one in wide.paths if one.startswith("/"))
+        for path in (narrow.paths if narrow.paths is not None else ["/**"])
+    )
