@@ -1,0 +1,145 @@
+"""Facts in, decision out.
+
+Deny beats allow, nothing matched is deny, an empty rule set denies. A stranger is told to sign in wherever a public
+rule does not let them through, so that they learn nothing of which paths exist. An exception in here is the caller's
+to turn into a denial; it never becomes an allow.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from zt_proxy.core.clock import SKEW
+from zt_proxy.core.errors import Reason
+from zt_proxy.core.session import Principal, Session
+from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
+
+_LOGIN = Decision(Effect.CHALLENGE, Reason.LOGIN_REQUIRED, challenge=ChallengeKind.LOGIN)
+_MFA = Decision(Effect.CHALLENGE, Reason.MFA_REQUIRED, challenge=ChallengeKind.MFA)
+_NOTHING_MATCHED = Decision(Effect.DENY, Reason.NO_RULE_MATCHED)
+_REPORT_ONLY = Decision(Effect.ALLOW, Reason.RULE_ALLOWED)
+
+
+class CompiledRule(NamedTuple):
+    """One rule, ready: `compile.compile_rules` makes it."""
+
+    id: str
+    deny: bool
+    public: bool
+    """It speaks of everybody, signed in or not."""
+    fits: Callable[[bytes, bytes], bool]
+    """Method and canonical path."""
+    subject: Callable[[Principal], bool]
+    reauth: float | None
+    unlock: str
+    """Key of this rule's step-up in `Session.unlocks`."""
+    decision: Decision
+    """What it decides when it applies and needs no fresh proof."""
+    challenge: Decision
+    """What it decides when the proof is too old."""
+
+
+class Policy:
+    """The rules of one route, compiled. Immutable, and safe to share between connections."""
+
+    __slots__ = ("_report_only", "_reporting", "_rules", "route")
+
+    def __init__(
+        self,
+        route: str,
+        rules: tuple[CompiledRule, ...],
+        reporting: tuple[tuple[CompiledRule, tuple[CompiledRule, ...]], ...] = (),
+        *,
+        report_only: bool = False,
+    ) -> None:
+        """`rules` are those in force, denies first; `reporting` has each rule in report mode with those plus itself."""
+        self.route = route
+        self._rules = rules
+        self._reporting = reporting
+        self._report_only = report_only
+
+    def decide(self, facts: Facts) -> Decision:
+        """The decision, with what rules in report mode would have changed in it.
+
+        A rule in report mode is reported as `id:deny`, `id:allow` or `id:reauth` when it alone, added to the rules in
+        force, would have led to another effect or challenge. On a route in report mode nobody who signed in (with the
+        second factor) is stopped: what the rules said is reported as `route:deny:no-rule-matched`,
+        `route:deny:rule-denied` with `id:deny`, or `route:reauth:reauth-required` with `id:reauth`. Strangers pass
+        there only where a public rule lets them, and sign in everywhere else.
+        """
+        decision = _judge(self._rules, facts)
+        if not self._reporting and not self._report_only:
+            return decision
+        return self._with_reports(decision, facts)
+
+    def _with_reports(self, decision: Decision, facts: Facts) -> Decision:
+        reported: list[str] = []
+        for rule, with_it in self._reporting:
+            if rule.fits(facts.method, facts.path):
+                other = _judge(with_it, facts)
+                if (other.effect, other.challenge) != (decision.effect, decision.challenge):
+                    reported.append(f"{rule.id}:{_word(other)}")
+        if self._report_only:
+            decision = _without_effect(decision, facts, reported)
+        return replace(decision, reported=tuple(reported)) if reported else decision
+
+
+def _judge(rules: tuple[CompiledRule, ...], facts: Facts) -> Decision:
+    principal, session = facts.principal, facts.session
+    if principal is None or session is None:
+        return _judge_stranger(rules, facts)
+    if not session.mfa:
+        return _judge_without_mfa(rules, facts, principal)
+    method, path = facts.method, facts.path
+    challenge: Decision | None = None
+    for rule in rules:
+        if not rule.fits(method, path) or not rule.subject(principal):
+            continue
+        if rule.reauth is None or _fresh(session, rule.unlock, rule.reauth, facts.now):
+            return rule.decision
+        if challenge is None:
+            challenge = rule.challenge
+    return challenge or _NOTHING_MATCHED
+
+
+def _judge_stranger(rules: tuple[CompiledRule, ...], facts: Facts) -> Decision:
+    for rule in rules:
+        if rule.public and rule.fits(facts.method, facts.path):
+            return rule.decision
+    return _LOGIN
+
+
+def _judge_without_mfa(rules: tuple[CompiledRule, ...], facts: Facts, principal: Principal) -> Decision:
+    """Who has not shown the second factor reaches what is public, and is told nothing of the rest."""
+    denied = False
+    for rule in rules:
+        if (rule.public or rule.deny) and rule.fits(facts.method, facts.path):
+            if rule.public:
+                return _MFA if denied and not rule.deny else rule.decision
+            denied = denied or rule.subject(principal)
+    return _MFA
+
+
+def _fresh(session: Session, unlock: str, reauth: float, now: float) -> bool:
+    """A proof from the future, beyond what clocks may differ, proves nothing."""
+    if -SKEW <= now - session.auth_time <= reauth:
+        return True
+    unlocked = session.unlocks.get(unlock)
+    return unlocked is not None and -SKEW <= now - unlocked <= reauth
+
+
+def _word(decision: Decision) -> str:
+    return decision.challenge.value if decision.challenge else decision.effect.value
+
+
+def _without_effect(decision: Decision, facts: Facts, reported: list[str]) -> Decision:
+    """A report-only route: what the rules would have done goes into `reported`, the person goes on."""
+    if decision.effect is Effect.ALLOW or decision.challenge in {ChallengeKind.LOGIN, ChallengeKind.MFA}:
+        return decision
+    reported.append(f"route:{_word(decision)}:{decision.reason.value}")
+    if decision.rule:
+        reported.append(f"{decision.rule}:{_word(decision)}")
+    if facts.principal is None or facts.session is None:
+        return _LOGIN
+    return _REPORT_ONLY if facts.session.mfa else _MFA

@@ -1,0 +1,72 @@
+"""Path templates as anchored patterns over bytes, in time linear in the path.
+
+`*` is any part of one segment, also none; `**` is a whole segment and stands for any number of them, also none:
+`/a/**` is `/a`, `/a/` and `/a/b/c`, never `/ab`. Everything else is literal. Each wild card between two literals is
+matched at its first fit inside an atomic group: for globs that loses nothing, and no path can make it backtrack.
+"""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
+
+from zt_proxy.core.errors import ConfigurationError
+
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_REWRITE = re.compile(rb"%[0-9A-Fa-f]{2}|[^!$&-;=@-Z_a-z~]")
+_END = rb"(?=/|\Z)"
+
+
+def compile_paths(
+    templates: Sequence[str], *, case_insensitive: bool = False, decoded: bool = False
+) -> re.Pattern[bytes]:
+    """One pattern for `fullmatch` that fits what any of the templates fits; no template fits nothing.
+
+    `case_insensitive` folds ASCII letters only. `decoded` makes it a pattern for percent-decoded paths. Raises
+    ConfigurationError for a template without leading `/`, with `**` inside a segment, or with an empty or dot segment
+    that no canonical path can have.
+    """
+    patterns = [_translate(template, decoded) for template in templates]
+    body = b"|".join(patterns) if patterns else rb"(?!)"
+    return re.compile(b"(?:" + body + b")", re.DOTALL | (re.IGNORECASE if case_insensitive else 0))
+
+
+def _translate(template: str, decoded: bool) -> bytes:
+    if template == "**":
+        template = "/**"
+    if not template.startswith("/"):
+        raise ConfigurationError(f"path template {template!r} does not begin with /")
+    segments = template[1:].split("/")
+    if any("**" in segment and segment != "**" for segment in segments):
+        raise ConfigurationError(f"path template {template!r}: ** must be a whole segment")
+    if any(segment in {".", ".."} for segment in segments):
+        raise ConfigurationError(f"path template {template!r} has a segment that no path can have")
+    chunks: list[bytes] = [b""]
+    for index, segment in enumerate(segments):
+        if segment != "**":
+            chunks[-1] += b"/" + _segment(segment, decoded)
+        elif index == 0 or segments[index - 1] != "**":
+            chunks.append(b"")
+    first, rest = chunks[0], chunks[1:]
+    if not rest:
+        return first
+    middle = b"".join(b"(?>(?:/[^/]*+)*?" + chunk + _END + b")" for chunk in rest[:-1])
+    return first + middle + (b"(?:/[^/]*+)*" + rest[-1] if rest[-1] else b"(?:/.*)?")
+
+
+def _segment(segment: str, decoded: bool) -> bytes:
+    first, *rest = (re.escape(_literal(part, decoded)) for part in segment.split("*"))
+    if not rest:
+        return first
+    middle = b"".join(b"(?>[^/]*?" + part + b")" for part in rest[:-1] if part)
+    return first + middle + (b"[^/]*" + rest[-1] + _END if rest[-1] else b"[^/]*+")
+
+
+def _literal(text: str, decoded: bool) -> bytes:
+    """Spelled as the canonical target spells it: see `core.http.Target`."""
+    raw = text.encode()
+    return unquote_to_bytes(raw) if decoded else _REWRITE.sub(_canonical, raw)
+
+
+def _canonical(found: re.Match[bytes]) -> bytes:
+    byte = int(found[0][1:], 16) if len(found[0]) == 3 else found[0][0]
+    return bytes((byte,)) if byte in _UNRESERVED else b"%%%02X" % byte
