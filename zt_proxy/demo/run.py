@@ -1,0 +1,259 @@
+"""`zt-proxy demo`: a provider, an app and the proxy on this machine, with one URL to open.
+
+The proxy runs as the operator would run it: a process of its own, with a YAML file. Everything the demo writes is below
+its state folder; everything it starts ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+from rich.table import Table
+
+from zt_proxy.core.clock import Clock, SystemClock
+from zt_proxy.demo.app import AppConfig, build_app
+from zt_proxy.demo.idp import Client, IdpConfig, build_idp
+from zt_proxy.demo.layout import CLIENT_ID, AppKind, Layout, lay_out, proxy_config
+from zt_proxy.demo.node_red import READY, NodeRedCommand, NodeRedMissing, prepare
+from zt_proxy.demo.people import DEMO_PEOPLE
+from zt_proxy.demo.web import LoopbackResolver, serve
+
+PORT, IDP_PORT = 8443, 8444
+START_SECONDS = 45.0
+STOP_SECONDS = 10.0
+
+_MODULES = Path(__file__).parents[2] / "tests" / "real" / "node_modules"
+"""Where `make demo-node-red` puts Node-RED."""
+
+_MAY: dict[AppKind, dict[str, str]] = {
+    "builtin": {
+        "vera": "read records",
+        "max": "read, edit records, open the editor",
+        "rita": "all that, and deploy after a sign-in of the last 5 minutes",
+        "olaf": "nothing: in no group that a rule allows",
+        "nina": "nothing: the provider attests no second factor",
+    },
+    "node-red": {
+        "vera": "look at flows",
+        "max": "look, and press inject",
+        "rita": "all that, and deploy after a sign-in of the last 5 minutes",
+        "olaf": "nothing: in no group that a rule allows",
+        "nina": "nothing: the provider attests no second factor",
+    },
+}
+
+
+class DemoFailed(RuntimeError):
+    """A part of the demo did not start; the text says which, and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A demo that runs."""
+
+    layout: Layout
+    upstream: str
+    proxy: Child
+
+
+@asynccontextmanager
+async def demo(
+    state_dir: Path,
+    app: AppKind = "builtin",
+    *,
+    port: int = PORT,
+    idp_port: int = IDP_PORT,
+    modules: Path = _MODULES,
+    clock: Clock | None = None,
+) -> AsyncIterator[Demo]:
+    """All parts of the demo, until the block ends. Raises `DemoFailed`."""
+    layout = lay_out(state_dir, app, port, idp_port)
+    clock = clock or SystemClock()
+    client = Client(
+        client_id=CLIENT_ID,
+        client_secret=layout.client_secret,
+        redirect_uris=(f"{layout.portal_url}/.zt/callback",),
+        post_logout_redirect_uris=(f"{layout.portal_url}/.zt/signed-out",),
+    )
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(layout.certificate, layout.key)
+    async with AsyncExitStack() as parts:
+        idp = build_idp(IdpConfig(layout.issuer, [client], clock=clock))
+        await parts.enter_async_context(serve(idp, port=layout.idp_port, ssl=tls))
+        if app == "builtin":
+            upstream = (await parts.enter_async_context(serve(build_app(_app_config(layout, clock))))).url
+        else:
+            upstream = await parts.enter_async_context(_node_red(layout, modules))
+        layout.config.write_text(proxy_config(layout, upstream))
+        proxy = await parts.enter_async_context(_proxy(layout))
+        yield Demo(layout, upstream, proxy)
+
+
+def _app_config(layout: Layout, clock: Clock) -> AppConfig:
+    trust = ssl.create_default_context(cafile=str(layout.ca))
+    return AppConfig(f"{layout.app_url}/.zt/jwks.json", layout.portal_url, layout.app_url, trust, clock)
+
+
+@asynccontextmanager
+async def _process(name: str, argv: Sequence[str], log: Path, environment: dict[str, str]) -> AsyncIterator[Child]:
+    """A program in a session of its own, so that Ctrl-C reaches only us and we end it in order."""
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        yield Child(name, process, log)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A started program and the file with its output."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+    def said(self) -> str:
+        """All output so far."""
+        return self.log.read_text(errors="replace")
+
+    def failed(self, why: str) -> DemoFailed:
+        """The error that says so, with the end of the output."""
+        tail = "\n".join(self.said().splitlines()[-15:])
+        return DemoFailed(f"{self.name} {why}; the end of {self.log}:\n{tail}")
+
+    async def until(self, probe: _Probe) -> None:
+        """Wait until `probe` is true. Raises `DemoFailed` when the program ends or takes too long."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await probe(self):
+                    if self.process.returncode is not None:
+                        raise self.failed(f"ended with status {self.process.returncode}")
+                    await asyncio.sleep(0.05)  # another program: nothing here could be awaited
+        except TimeoutError:
+            raise self.failed(f"did not start within {START_SECONDS:.0f} s") from None
+
+
+_Probe = Callable[[Child], Awaitable[bool]]
+
+
+@asynccontextmanager
+async def _node_red(layout: Layout, modules: Path) -> AsyncIterator[str]:
+    try:
+        command: NodeRedCommand = prepare(modules, layout.folder / "node-red")
+    except NodeRedMissing as problem:
+        raise DemoFailed(str(problem)) from problem
+
+    async def ready(child: Child) -> bool:
+        return READY in child.said()
+
+    log = layout.folder / "node-red.log"
+    async with _process("Node-RED", command.argv, log, dict(command.environment)) as child:
+        await child.until(ready)
+        yield command.url
+
+
+@asynccontextmanager
+async def _proxy(layout: Layout) -> AsyncIterator[Child]:
+    """The proxy, from when it serves its keys."""
+    trust = ssl.create_default_context(cafile=str(layout.ca))
+    connector = aiohttp.TCPConnector(resolver=LoopbackResolver(), ssl=trust)
+    argv = (sys.executable, "-m", "zt_proxy.cli.main", "run", "--config", str(layout.config))
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=2)) as http,
+        _process("the proxy", argv, layout.folder / "proxy.log", dict(os.environ)) as child,
+    ):
+
+        async def ready(_: Child) -> bool:
+            try:
+                async with http.get(f"{layout.app_url}/.zt/jwks.json") as answer:
+                    return answer.status == 200
+            except (aiohttp.ClientError, TimeoutError):
+                return False
+
+        await child.until(ready)
+        yield child
+
+
+async def run(state_dir: Path, app: AppKind = "builtin", *, port: int = PORT, modules: Path | None = None) -> int:
+    """Run the demo until Ctrl-C or SIGTERM; gives the exit status."""
+    console = Console(highlight=False)
+    task = asyncio.create_task(_show(console, state_dir, app, port, modules or _MODULES))
+    asked: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        # Only the first one counts: a second would break off the cleaning up.
+        if not asked:
+            task.cancel()
+        asked.append(number)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await task
+    except DemoFailed as problem:
+        console.print(f"The demo did not work: {problem}", style="bold red", markup=False)
+        return 1
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+        console.print("Stopped.")
+        return 0
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+    return 0
+
+
+async def _show(console: Console, state_dir: Path, app: AppKind, port: int, modules: Path) -> None:
+    """Start everything, say what there is, and stay. Raises `DemoFailed`."""
+    console.print("Starting the provider, the app and the proxy …")
+    async with demo(state_dir, app, port=port, modules=modules) as running:
+        layout = running.layout
+        if layout.port != port:
+            console.print(f"Port {port} is busy: this demo is on {layout.port}.", style="yellow")
+        console.print()
+        console.print(f"Open  [bold]{layout.app_url}/[/bold]")
+        console.print(_people(app))
+        console.print("The second factor is shown on the page that asks for it.")
+        console.print("Your browser will warn of a certificate it does not know, once for each of three addresses;")
+        console.print(f"or let it trust {layout.ca}", soft_wrap=True)
+        console.print(f"Rules: {layout.config}   Log: {running.proxy.log}", soft_wrap=True)
+        console.print("Ctrl-C ends it.")
+        await running.proxy.process.wait()
+        raise running.proxy.failed("ended")
+
+
+def _people(app: AppKind) -> Table:
+    table = Table(title="Who can sign in", title_justify="left", title_style="bold")
+    for heading in ("User", "Password", "Second factor", "Groups", "May"):
+        table.add_column(heading, overflow="fold")
+    for person in DEMO_PEOPLE:
+        factor = "code" if person.otp_secret else "none"
+        groups = ", ".join(person.groups) or "–"
+        table.add_row(person.username, person.password, factor, groups, _MAY[app][person.username])
+    return table
