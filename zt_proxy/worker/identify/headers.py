@@ -14,11 +14,9 @@ from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.session import Session
 from zt_proxy.worker.identify.assertion import AssertionSigner, Signed
 from zt_proxy.worker.settings import RouteSettings
+from zt_proxy.worker.wire.hygiene import FOLD
 
 ASSERTION = b"X-ZT-Assertion"
-
-RESERVED_PREFIXES = (b"x-zt-", b"zt-")
-"""Folded beginnings of names that are the proxy's own."""
 
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _SAFE_IN_LIST = _SAFE.replace(",", "")
@@ -90,12 +88,10 @@ PRESETS: Mapping[str, tuple[tuple[bytes, Value], ...]] = {
 The user is the provider's `sub`: `preferred_username` may change hands (OpenID Connect Core §5.7).
 """
 
-_FOLD = bytes.maketrans(b"_.", b"--")
-
 
 def fold_name(name: bytes) -> bytes:
     """A header name as CGI and its descendants see it: lower case, `_` and `.` as `-`."""
-    return name.lower().translate(_FOLD)
+    return name.lower().translate(FOLD)
 
 
 _KIN = (
@@ -136,15 +132,12 @@ RESERVED: frozenset[bytes] = frozenset(
 
 
 def reserved_names(routes: Iterable[RouteSettings] = ()) -> frozenset[bytes]:
-    """`RESERVED` and the shared-secret headers of these routes, folded: dropped from requests and trailers alike."""
+    """`RESERVED` and the shared-secret headers of these routes, folded; for `wire.hygiene.reserve`.
+
+    They are dropped from every request and its trailers, whichever route it is for.
+    """
     secrets = (route.shared_secret_header for route in routes)
-    return RESERVED | {fold_name(secret[0].encode("ascii")) for secret in secrets if secret is not None}
-
-
-def is_reserved(name: bytes, reserved: frozenset[bytes] = RESERVED) -> bool:
-    """Whether a header a client sent must be dropped. `name` as received."""
-    folded = fold_name(name)
-    return folded in reserved or folded.startswith(RESERVED_PREFIXES)
+    return RESERVED | {fold_name(secret[0].encode("utf-8")) for secret in secrets if secret is not None}
 
 
 class IdentityHeaders:
