@@ -77,6 +77,12 @@ def log_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("audit-*.jsonl"))
 
 
+def first_seq(path: Path) -> int | None:
+    """The number of a log file's first line, as its name says; None for a file of another name."""
+    number = path.name.removeprefix("audit-").removesuffix(".jsonl")
+    return int(number) if path.name == f"audit-{number}.jsonl" and number.isdecimal() else None
+
+
 def read_head(directory: Path) -> Head | None:
     """The head that the writer noted beside its files; None if there is none or it does not parse."""
     try:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from zt_proxy.control.audit.chain import GENESIS, Head, Line, log_files, parse, read_head
+from zt_proxy.control.audit.chain import GENESIS, Head, Line, first_seq, log_files, parse, read_head
 
 _LONGEST = 16 * 1024 * 1024
 _STEP = 1024 * 1024
@@ -161,6 +161,9 @@ class _Walk:
 
     def _first(self, line: Line) -> Problem | None:
         self.first_seq = line.seq
+        named = first_seq(self.files[0])
+        if named is not None and line.seq > named:
+            return self._problem(Kind.DELETED, f"the file's name says that it begins at line {named}, not {line.seq}")
         if line.seq != 1:
             self.notes.append(f"begins at line {line.seq}: what came before was not given")
         elif line.prev != GENESIS:

@@ -181,7 +181,7 @@ async def test_a_full_disk_keeps_records_in_the_ring_until_the_path_denies_and_l
     resource.setrlimit(resource.RLIMIT_FSIZE, (log_files(log)[0].stat().st_size + 100, hard))
     try:
         written = 0
-        with pytest.raises(UnavailableError) as refused:
+        with pytest.raises(UnavailableError) as refused:  # noqa: PT012 - the loop is the point
             for number in range(1000):
                 to.check()
                 decide(to, f"full{number}")

@@ -1,0 +1,141 @@
+"""Records as a worker writes them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zt_proxy.core.clock import ManualClock
+from zt_proxy.core.errors import Reason, UnavailableError
+from zt_proxy.core.session import Principal, Session
+from zt_proxy.core.types import ChallengeKind, Decision, Effect
+from zt_proxy.link.ring import RingReader, RingWriter, ring_path
+from zt_proxy.worker.record import Recorder
+
+ALLOWED = Decision(Effect.ALLOW, Reason.RULE_ALLOWED, "staff-view")
+
+
+def session(subject: str = "alice", email: str | None = "alice@example.com") -> Session:
+    principal = Principal(subject=subject, issuer="https://idp", provider="corp", email=email)
+    return Session("sid-1", "app.example", principal, "", (), True, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class Bench:
+    """A recorder and the other end of its ring."""
+
+    def __init__(self, path: Path, size: int = 1 << 16) -> None:
+        self.clock = ManualClock()
+        self.ring = RingWriter.create(ring_path(path, 2, "b"), size, worker=2, boot="b")
+        self.recorder = Recorder(self.ring, worker=2, boot="b", clock=self.clock)
+        self.reader = RingReader.open(ring_path(path, 2, "b"))
+
+    def decide(
+        self, path: bytes = b"/", who: Session | None = None, decision: Decision = ALLOWED, host: str = "app.example"
+    ) -> None:
+        self.recorder.decision("id-1", 1.5, "app", host, b"GET", path, "192.0.2.1", who, decision)
+
+    def read(self) -> list[bytes]:
+        raw = self.reader.read(100_000)
+        self.reader.commit()
+        return raw
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_decision_says_who_asked_what_and_what_the_policy_said(bench: Bench) -> None:
+    decision = Decision(
+        Effect.CHALLENGE, Reason.REAUTH_REQUIRED, "deploy", ChallengeKind.REAUTH, 300.0, ("abroad:deny",)
+    )
+    bench.decide(b"/flows", session(), decision)
+    (raw,) = bench.read()
+    assert json.loads(raw) == {
+        "type": "decision", "v": 1, "at": 1.5, "id": "id-1", "worker": 2, "boot": "b", "n": 1, "route": "app",
+        "host": "app.example", "method": "GET", "path": "/flows", "client": "192.0.2.1", "effect": "challenge",
+        "reason": "reauth-required", "rule": "deploy", "challenge": "reauth", "sub": "alice",
+        "email": "alice@example.com", "provider": "corp", "sid": "sid-1", "reported": ["abroad:deny"],
+    }  # fmt: skip
+
+
+def test_field_19_denials_are_recorded_like_permissions(bench: Bench) -> None:
+    bench.decide(decision=Decision(Effect.DENY, Reason.NO_RULE_MATCHED))
+    record = json.loads(bench.read()[0])
+    assert (record["effect"], record["reason"]) == ("deny", "no-rule-matched")
+    assert "rule" not in record
+    assert "sub" not in record
+
+
+def test_records_are_numbered_without_gaps(bench: Bench) -> None:
+    for _ in range(5):
+        bench.decide()
+        bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    assert [json.loads(raw)["n"] for raw in bench.read()] == list(range(1, 11))
+
+
+@pytest.mark.case("ZT-LOG-01")
+@pytest.mark.parametrize(
+    "hostile", ["a\r\nb", "\x1b[31mred\x1b[0m", 'q"\\uote', "\u2028\u2029", "\x7f\x9b\x85", "\u202egnp", "\ud800", "😀"]
+)
+def test_zt_log_01_hostile_text_is_one_line_of_printable_ascii_and_parses_back(bench: Bench, hostile: str) -> None:
+    path = b"/" + hostile.encode("utf-8", "surrogatepass")
+    bench.decide(path, session(hostile, hostile), host=hostile)
+    (raw,) = bench.read()
+    assert all(0x20 <= byte < 0x7F for byte in raw)
+    record = json.loads(raw)
+    assert record["sub"] == record["email"] == record["host"] == hostile
+    assert record["path"].encode("latin-1") == path
+
+
+def test_without_room_a_decision_is_refused_and_takes_no_number(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 4096)
+    written = 0
+    with pytest.raises(UnavailableError) as refused:  # noqa: PT012 - how many fit is not the point
+        for _ in range(1000):
+            bench.decide()
+            written += 1
+    assert refused.value.reason is Reason.RECORD_UNAVAILABLE
+    assert refused.value.status == 503
+    bench.read()
+    bench.decide()
+    assert json.loads(bench.read()[0])["n"] == written + 1
+
+
+def test_check_keeps_room_for_the_ends_of_what_is_allowed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 8192)
+    with pytest.raises(UnavailableError):  # noqa: PT012
+        for _ in range(1000):
+            bench.recorder.check()
+            bench.decide()
+    bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    assert bench.recorder.lost == 0
+    assert json.loads(bench.read()[-1])["type"] == "end"
+
+
+def test_ends_that_found_no_room_are_counted_in_the_next_record(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 4096)
+    with pytest.raises(UnavailableError):  # noqa: PT012
+        for _ in range(1000):
+            bench.decide(b"/" + b"x" * 100)
+    while bench.recorder.lost < 3:
+        bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    bench.read()
+    bench.decide()
+    bench.decide()
+    first, second = map(json.loads, bench.read())
+    assert first["lost"] == 3
+    assert "lost" not in second
+
+
+def test_nothing_is_decided_while_the_oldest_record_waits_longer_than_the_lease(bench: Bench) -> None:
+    bench.recorder.check()
+    bench.decide()
+    bench.clock.advance(4.9)
+    bench.decide()
+    bench.recorder.check()
+    bench.clock.advance(0.2)
+    with pytest.raises(UnavailableError, match="not being read"):
+        bench.recorder.check()
+    bench.read()
+    bench.recorder.check()
