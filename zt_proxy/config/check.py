@@ -34,7 +34,8 @@ class Checking(msgspec.Struct):
     now: datetime
     portal_host: str = ""
     """Empty if the portal's URL could not be read."""
-    portal_port: int = 443
+    portal_port: int = 0
+    """0 if it could not be read."""
     leaves: list[Leaf] = []
     all_leaves_known: bool = True
     binds: list[tuple[str, int]] = []

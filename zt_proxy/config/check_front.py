@@ -101,6 +101,8 @@ def covered(checking: Checking, host: str, at: Mark | None) -> None:
 
 def _portal(checking: Checking) -> None:
     portal = checking.schema.portal
+    if portal.damaged and not portal.url:
+        return  # a stand-in: that it is missing has been told
     read = checking.attempt(portal.at("url"), names.origin, portal.url)
     if read is not None:
         _, checking.portal_host, checking.portal_port = read

@@ -58,7 +58,7 @@ def _hosts(checking: Checking) -> None:
                 at, f"`{host}` is the portal's host; a platform there could act for it", "a host name of its own"
             )
         other_port, other = ports.setdefault(host, (port, route))
-        if other_port != port:
+        if other_port != port and other_port and port:
             checking.problems.error(
                 at,
                 f"`{host}` is used on ports {other_port} and {port}: cookies do not separate ports",

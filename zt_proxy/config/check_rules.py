@@ -57,7 +57,7 @@ def _match(checking: Checking, route: Route, match: Match) -> None:
     problems = checking.problems
     for key, items in (("methods", match.methods), ("paths", match.paths)):
         if items == [] and match.complete(key):
-            problems.error(match.at(key), f"`{key}` is empty and would match nothing", "leave it out to mean any")
+            problems.error(match.at(key), f"`{key}` is empty and would match nothing", hint="leave it out to mean any")
     for index, method in enumerate(match.methods or ()):
         at = match.at("methods", index)
         if method.upper() in {"CONNECT", "TRACE"}:
@@ -66,8 +66,8 @@ def _match(checking: Checking, route: Route, match: Match) -> None:
             problems.error(at, f"`{method}`: methods are upper case", f"`{method.upper()}`")
         elif not method.isascii() or not method.replace("-", "").isalpha():
             problems.error(at, f"`{method}` is not a method", hint="leave `methods` out to mean any")
-        elif method not in METHODS and (hint := nearest(method, [one.lower() for one in METHODS])):
-            problems.warning(at, f"`{method}` is an unusual method", hint=hint.replace("`", "").upper())
+        elif method not in METHODS and (hint := nearest(method, METHODS)):
+            problems.warning(at, f"`{method}` is an unusual method", hint=hint)
     for index, template in enumerate(match.paths or ()):
         said = template_fault(
             template,
@@ -102,7 +102,7 @@ def _subject(checking: Checking, rule: Rule) -> None:
         return
     for key, values in (("groups", to.groups), ("users", to.users), ("claims", to.claims)):
         if not values and to.written(key):
-            problems.error(to.at(key), f"`{key}` is empty and would match nobody", "leave it out")
+            problems.error(to.at(key), f"`{key}` is empty and would match nobody", hint="leave it out")
     if not any(to.written(key) for key in ("groups", "users", "claims")):
         problems.error(rule.at("to"), "`to` names nobody", "`groups`, `users`, `claims`, or `anyone-signed-in`")
     for key, names in (("groups", to.groups), ("users", to.users)):

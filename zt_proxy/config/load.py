@@ -71,8 +71,8 @@ def _understand(tree: Mapping, problems: Collector) -> Schema | None:
                 _tell(tree, detail, problems)
         # From the back, so that list indexes stay true while items go.
         for location in sorted({_target(detail) for detail in details}, key=_order, reverse=True):
-            if not _take_out(tree, location):
-                return None
+            _take_out(tree, location)
+        _stand_in(tree)
     return None
 
 
@@ -120,8 +120,29 @@ def _order(location: tuple[int | str, ...]) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, part, "") if isinstance(part, int) else (1, 0, part) for part in location)
 
 
-def _take_out(tree: Mapping, location: tuple[int | str, ...]) -> bool:
-    """Remove the value and mark everything above as damaged. False when nothing can be left."""
+def _stand_in(tree: Mapping) -> None:
+    """What the top level cannot be without, empty and marked as damaged, so that the rest can be checked."""
+    for key in ("version", "listen", "portal", "identity", "routes"):
+        if key in tree:
+            continue
+        value: Any = 1
+        if key in {"listen", "routes"}:
+            value = Sequence(START)
+        elif key in {"portal", "identity"}:
+            value = Mapping(START)
+            inside = "url" if key == "portal" else "providers"
+            value[inside] = "" if key == "portal" else Mapping(START)
+            value.values_at[inside] = value.keys_at[inside] = START
+        for part in (value, *(value.values() if isinstance(value, Mapping) else ())):
+            if isinstance(part, Mapping | Sequence):
+                part.damaged = True
+        tree[key] = value
+        tree.values_at[key] = tree.keys_at[key] = START
+        tree.damaged = True
+
+
+def _take_out(tree: Mapping, location: tuple[int | str, ...]) -> None:
+    """Remove the value and mark everything above as damaged."""
     chain: list[Any] = [tree]
     for part in location:
         child = _child(chain[-1], part)
@@ -130,7 +151,7 @@ def _take_out(tree: Mapping, location: tuple[int | str, ...]) -> bool:
         chain.append(child)
     depth = len(chain) - 1
     if depth == 0:
-        return False
+        return
     for above in chain[:-1]:
         above.damaged = True
     parent, part = chain[-2], location[depth - 1]
@@ -139,7 +160,6 @@ def _take_out(tree: Mapping, location: tuple[int | str, ...]) -> bool:
         del parent.items_at[int(part)]
     else:
         del parent[str(part)]
-    return True
 
 
 _NOTHING = object()

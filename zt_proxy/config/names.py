@@ -60,6 +60,8 @@ def split(text: str) -> tuple[str, int | None]:
 
 def bind(text: str) -> tuple[str, int]:
     """Host and port to bind; the port is needed. Raises ValueError."""
+    if text.removeprefix(":").isdigit():
+        raise ValueError(f"`{text}` has no host; expected `host:port` such as `0.0.0.0:{text.removeprefix(':')}`")
     host, port = split(text)
     if port is None:
         raise ValueError(f"`{text}` has no port; expected `host:port` such as `0.0.0.0:8443`")

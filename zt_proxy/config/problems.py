@@ -56,8 +56,11 @@ class ConfigurationProblems(ConfigurationError):
     """The file has at least one problem of severity error. `problems` holds them all, warnings too."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n" + "\n".join(str(problem) for problem in problems))
+        super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class Collector:
@@ -86,8 +89,9 @@ class Collector:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """`did you mean …?` for the closest of `words`, or nothing."""
-    found = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
-    return f"did you mean `{found[0]}`?" if found else ""
+    spelled = {candidate.lower(): candidate for candidate in words}
+    found = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)
+    return f"did you mean `{spelled[found[0]]}`?" if found else ""
 
 
 def choice(words: Iterable[str]) -> str:
