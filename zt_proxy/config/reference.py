@@ -1,0 +1,145 @@
+"""The reference manual and the JSON Schema, both made from the schema."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from zt_proxy.config import units
+from zt_proxy.config.load import inner
+from zt_proxy.config.schema import Schema
+from zt_proxy.config.schema_base import Model
+
+_HEAD = """# Configuration reference
+
+<!-- Made from zt_proxy/config/schema*.py by `python -m zt_proxy.config.reference`; a test keeps it current. -->
+
+One YAML 1.2 file. Unknown and repeated keys are errors; so is a key whose enforcement is not built yet. Relative paths
+start at the folder of the file.
+
+- **Durations** carry a unit: `500ms`, `90s`, `30m`, `1h30m`, `7d`.
+- **Sizes** too: `500B`, `64KiB`, `10MB`, `1GiB` (KiB = 1024 bytes, kB = 1000). **Rates** are sizes a second: `500B/s`.
+- **Secrets** are references: `${env:NAME}` or `${file:PATH}` (one line; a newline at its end is dropped).
+- **Path templates**: `*` is one segment or part of one, `**` any number of whole segments; both ends are anchored.
+- **Rules**: deny beats allow, what nothing allows is denied, an `allow` without `require` beats one with it.
+
+`zt-proxy check FILE` names every problem with line and column, `zt-proxy schema` prints a JSON Schema for editors.
+"""
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of the file."""
+    schema = Schema.model_json_schema()
+    for model in (schema, *schema["$defs"].values()):
+        for written in model.get("properties", {}).values():
+            _respell(written)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _respell(written: dict[str, Any]) -> None:
+    """Defaults with units, as an operator would write them; those of whole mappings say nothing new."""
+    default, pattern = written.get("default"), str(written.get("pattern", ""))
+    if isinstance(default, dict) or default is None:
+        written.pop("default", None)
+    elif pattern == units.DURATION_PATTERN:
+        written["default"] = units.show_duration(default)
+    elif pattern:
+        written["default"] = units.show_size(default) + ("/s" if pattern.endswith("/s$") else "")
+
+
+def markdown() -> str:
+    """The text of docs/reference/configuration.md."""
+    parts = [_HEAD]
+    for path, model in _models():
+        parts.append(f"\n## {f'`{path}`' if path else 'Top level'}\n\n{(model.__doc__ or '').strip()}\n")
+        parts.append("| key | value | default | meaning |\n|---|---|---|---|")
+        for name, field in model.model_fields.items():
+            meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+            parts.append(f"| `{field.alias or name}` | {_type(field)} | {_default(field)} | {meaning} |")
+        if model.later:
+            later = ", ".join(f"`{key}`" for key in sorted(model.later))
+            parts.append(f"\nNot built yet: {later}.")
+    return "\n".join(parts) + "\n"
+
+
+def _models() -> Iterator[tuple[str, type[Model]]]:
+    """Every mapping with its path, in the order of the file."""
+    waiting: list[tuple[str, type[Model]]] = [("", Schema)]
+    while waiting:
+        path, model = waiting.pop(0)
+        yield path, model
+        below = []
+        for name, field in model.model_fields.items():
+            found = _model_in(field.annotation)
+            if found is not None:
+                suffix, child = found
+                below.append((f"{path}.{field.alias or name}{suffix}".removeprefix("."), child))
+        waiting = [*below, *waiting]
+
+
+def _model_in(annotation: Any) -> tuple[str, type[Model]] | None:
+    annotation = inner(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return "", annotation
+    if get_origin(annotation) in {list, dict}:
+        suffix = "[]" if get_origin(annotation) is list else ".NAME"
+        found = _model_in(get_args(annotation)[-1])
+        return (suffix + found[0], found[1]) if found else None
+    return None
+
+
+def _type(field: FieldInfo) -> str:
+    for metadata in field.metadata:
+        function = getattr(metadata, "func", None)
+        if function in {units.duration, units.size, units.rate}:
+            return str(function.__name__)
+    return _name(field.annotation)
+
+
+def _name(annotation: Any) -> str:
+    for unit in (units.duration, units.size):  # below `| None` pydantic leaves the annotation as it was
+        if any(getattr(metadata, "func", None) is unit for metadata in _metadata(annotation)):
+            return unit.__name__
+    annotation = inner(annotation)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{word}`" for word in arguments)
+    if origin is list:
+        return f"list of {_name(arguments[0])}"
+    if origin is dict:
+        return f"mapping of name to {_name(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return "mapping"
+    names = {"str": "text", "int": "number", "bool": "`true` or `false`", "SecretReference": "secret"}
+    return names.get(getattr(annotation, "__name__", ""), "value")
+
+
+def _metadata(annotation: Any) -> tuple[Any, ...]:
+    own = getattr(annotation, "__metadata__", ())
+    return own + tuple(
+        one for part in get_args(annotation) if get_origin(annotation) is not list for one in _metadata(part)
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "*required*"
+    value = field.default
+    kind = _type(field)
+    if value is None or isinstance(value, Model):
+        return ""
+    if kind == "duration":
+        return f"`{units.show_duration(value)}`"
+    if kind in {"size", "rate"}:
+        return f"`{units.show_size(value)}{'/s' if kind == 'rate' else ''}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, list | dict):
+        return f"`{', '.join(map(str, value))}`" if value else "none"
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(markdown())
