@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import json
+import ssl
 
 import aiohttp
 import jwt
 import pytest
+import trustme
 from yarl import URL
 
 CALLBACK = "https://auth.zt.test/.zt/callback"
@@ -125,3 +127,19 @@ async def test_chromium_starts_and_finds_test_names_on_loopback(browser, node_re
     answer = await page.goto(f"http://flows.zt.test:{running.port}/")
     assert answer.status == 200
     await page.wait_for_selector("#red-ui-header-button-deploy")
+
+
+async def test_oidc_provider_serves_https_under_its_own_name(oidc_provider, http, tmp_path):
+    ca = trustme.CA()
+    leaf = ca.issue_cert("idp.zt.test", "127.0.0.1")
+    leaf.private_key_pem.write_to_path(tmp_path / "key")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert")
+    files = {"cert": str(tmp_path / "cert"), "key": str(tmp_path / "key")}
+    provider = oidc_provider([CALLBACK], issuer="https://idp.zt.test:{port}", tls=files, algorithm="RS256")
+    trust = ssl.create_default_context(cadata=ca.cert_pem.bytes().decode())
+    url = f"https://127.0.0.1:{provider.port}/.well-known/openid-configuration"
+    headers = {"Host": f"idp.zt.test:{provider.port}"}
+    document = await (await http.get(url, ssl=trust, headers=headers, server_hostname="idp.zt.test")).json()
+    assert document["issuer"] == provider.issuer == f"https://idp.zt.test:{provider.port}"
+    assert document["token_endpoint"].startswith(provider.issuer)
+    assert document["id_token_signing_alg_values_supported"] == ["RS256"]
