@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 _MOST_HOPS = 32
@@ -63,17 +64,19 @@ def client_address(peer: str, xff_values: Sequence[bytes], trusted: TrustedNetwo
         return client
     hops = b",".join(xff_values).decode("latin-1").rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
     for hop in reversed(hops):
-        text = hop.strip(" \t")
-        with_port = _WITH_PORT.fullmatch(text)
-        if with_port is not None:
-            text = with_port[1] or with_port[2]
         try:
-            client = str(_address(text))
+            client = _hop(hop.strip(" \t"))
         except ValueError:
             return client
         if not trusted.contains(client):
             return client
     return client
+
+
+@lru_cache(maxsize=_CACHED)
+def _hop(text: str) -> str:
+    with_port = _WITH_PORT.fullmatch(text)
+    return str(_address(with_port[1] or with_port[2] if with_port else text))
 
 
 def _folded(peer: str) -> str:

@@ -15,6 +15,7 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")  # 16 bytes in base64, RFC 6455
 _EMPTY_FRAMES = 10_000
 """Data frames without payload in a row before a stream is a flood: they cost the reader and carry nothing."""
 
+_WHOLE_MESSAGES = frozenset((0x81, 0x82))
 PROTOCOL_ERROR = 1002
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
@@ -110,6 +111,8 @@ class FrameFollower:
                 step = min(self._left, end - position)
                 self._left -= step
                 position += step
+            elif self._short_frame(data, position, end):
+                position += 6 if self._masked else 2
             else:
                 position = self._read_header(data, position, end)
                 if self._header:
@@ -117,6 +120,17 @@ class FrameFollower:
             if not self._left:
                 boundary = position
         return boundary
+
+    def _short_frame(self, data: bytes | bytearray | memoryview, position: int, end: int) -> bool:
+        """The commonest header, a whole text or binary message of 1 to 125 bytes, without the careful reading."""
+        if self._header or position + 6 > end or self._fragmented or self.closed:
+            return False
+        size = data[position + 1] ^ self._masked
+        if data[position] not in _WHOLE_MESSAGES or not 0 < size < 126 or size > self._max:
+            return False
+        self._left = size
+        self._empty_frames = 0
+        return True
 
     def _read_header(self, data: bytes | bytearray | memoryview, position: int, end: int) -> int:
         """Take in a frame header, which may come in pieces; sets `_left` and gives the position behind it."""
