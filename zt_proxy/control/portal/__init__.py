@@ -1,0 +1,1 @@
+"""The portal: where people sign in, step up and sign out; the only place that talks to identity providers."""

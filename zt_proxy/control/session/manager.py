@@ -17,9 +17,11 @@ import structlog
 from cachetools import LRUCache
 
 from zt_proxy.control.identity.types import VerifiedLogin
+from zt_proxy.control.session.logins import PendingLogins
 from zt_proxy.control.session.record import SessionRecord, open_record, seal_record, sealed_now, subject_hash
+from zt_proxy.control.session.sqlite import SqliteStore
 from zt_proxy.control.session.store import HandleRow, SessionRow, SessionStore
-from zt_proxy.control.settings import SessionSettings
+from zt_proxy.control.settings import ControlSettings, SessionSettings
 from zt_proxy.core.clock import SKEW, Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing, b64encode
@@ -32,6 +34,17 @@ FLUSH_EVERY = 5.0
 SWEEP_EVERY = 60.0
 
 log = structlog.get_logger(__name__)
+
+
+async def open_sessions(settings: ControlSettings, worker_ring: KeyRing, clock: Clock) -> "SessionManager":
+    """The manager over `sessions.db` and `store.keys` of the state directory, made where missing (mode 0700, 0600).
+
+    Raises ConfigurationError if either cannot be used: there is no start without the store (FIELD 16).
+    """
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
+    store = await SqliteStore.open(settings.state_dir / "sessions.db")
+    return await SessionManager.open(store, settings.session, worker_ring, store_ring, clock)
 
 
 class _Live:
@@ -93,6 +106,10 @@ class SessionManager:
             clock=clock,
             sequence=await store.sequence(),
         )
+
+    def logins(self, settings: ControlSettings) -> PendingLogins:
+        """The logins under way, in the same store."""
+        return PendingLogins(self._store, self._ring, settings, self._clock)
 
     def on_change(self, announce: Callable[[Invalidation], None]) -> None:
         """Where invalidations go (`MemoryLink.invalidate`): after the commit, before the change counts as done."""

@@ -1,0 +1,59 @@
+"""The portal's own page, the state of a session for the app's script, and the public keys."""
+
+import msgspec
+from aiohttp import web
+
+from zt_proxy.control.portal.answers import json_answer, page
+from zt_proxy.control.portal.call import Call
+from zt_proxy.control.portal.sign_in import choice, navigation_only
+from zt_proxy.control.portal.sign_out import who
+
+JWKS_MAX_AGE = 60
+"""Seconds; far below the overlap of two keys."""
+
+
+async def home(call: Call) -> web.StreamResponse:
+    """GET / at the portal: who is signed in and where they can go. Signed out: the sign-in page."""
+    session = await call.session()
+    if session is None:
+        navigation_only(call)
+        return choice(call)
+    portal = call.portal
+    now = portal.clock.now()
+    portal.sessions.activity(session.sid, now)
+    provider = portal.providers.get(session.principal.provider)
+    return page(
+        call,
+        "home.html",
+        who=who(session),
+        email=session.principal.email,
+        apps=[(", ".join(app.route_names), app.host, app.origin + "/") for app in portal.settings.apps.values()],
+        provider=provider.display_name if provider is not None else session.principal.provider,
+        remaining=_duration(session.absolute_deadline - now),
+    )
+
+
+async def session_state(call: Call) -> web.StreamResponse:
+    """GET /.zt/session: how long this session lasts, in seconds; not whose it is. Asking is not activity."""
+    session = await call.session()
+    if session is None:
+        return json_answer(call, msgspec.json.encode({"signed_in": False}))
+    now = call.portal.clock.now()
+    expires_in = max(0, int(session.absolute_deadline - now))
+    idle_in = max(0, int(session.last_activity + session.idle_timeout - now))
+    return json_answer(
+        call,
+        msgspec.json.encode({"signed_in": True, "expires_in": expires_in, "idle_in": min(idle_in, expires_in)}),
+    )
+
+
+async def keys(call: Call) -> web.StreamResponse:
+    """GET /.zt/jwks.json on every host (RFC 7517)."""
+    return json_answer(call, msgspec.json.encode(call.portal.jwks()), max_age=JWKS_MAX_AGE)
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    hours, rest = divmod(minutes, 60)
+    parts = [f"{hours} h"] * (hours > 0) + [f"{rest} min"] * (rest > 0)
+    return " ".join(parts)
