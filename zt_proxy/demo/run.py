@@ -53,6 +53,9 @@ _MAY: dict[AppKind, dict[str, str]] = {
 }
 
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class DemoFailed(RuntimeError):
     """A part of the demo did not start; the text says which, and what it said."""
 
@@ -211,7 +214,7 @@ async def run(state_dir: Path, app: AppKind = "builtin", *, port: int = PORT, mo
         asked.append(number)
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPS:
         loop.add_signal_handler(number, stop, number)
     try:
         await task
@@ -224,7 +227,7 @@ async def run(state_dir: Path, app: AppKind = "builtin", *, port: int = PORT, mo
         console.print("Stopped.")
         return 0
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPS:
             loop.remove_signal_handler(number)
     return 0
 

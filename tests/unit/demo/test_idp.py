@@ -1,5 +1,7 @@
 """The demo OpenID provider, tried as a relying party and its users would."""
 
+import asyncio
+
 import aiohttp
 import pytest
 from yarl import URL
@@ -233,3 +235,15 @@ async def test_a_forged_hint_is_refused(visitor):
     query = {"id_token_hint": f"{head}.{signature[::-1]}"}
     assert (await visitor.http.get(f"{visitor.base}/logout", params=query)).status == 400
     assert "code" in URL((await visitor.ask()).headers["Location"]).query
+
+
+@pytest.mark.parametrize("cookie", ["demo_idp_session=\udcff\udcfe; demo_idp_browser=\udcff", "demo_idp_session="])
+async def test_a_damaged_cookie_is_no_session_and_no_error(visitor, cookie):
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(visitor.base).port)
+    query = URL(visitor.base).with_path("/authorize").with_query(visitor.parameters()).raw_path_qs
+    head = f"GET {query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n"
+    writer.write(head.encode(errors="surrogateescape"))
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 303 ")
