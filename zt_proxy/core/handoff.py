@@ -35,6 +35,10 @@ class Handoff(msgspec.Struct, frozen=True, array_like=True):
     max_age: float = 0.0
     """REAUTH: seconds a proof may be old."""
     reason: str = ""
+    idle: float = 0.0
+    """LOGIN, when not 0: a portal session last active longer ago than this many seconds must prove itself anew."""
+    absolute: float = 0.0
+    """LOGIN, when not 0: likewise for a portal session created longer ago than this."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -18,6 +18,10 @@ class SigningKey(msgspec.Struct, frozen=True):
     private_der: bytes
 
 
+CHANGED = frozenset(("handle-replaced", "unlocked"))
+"""Reasons of invalidations after which the session lives on, and with it its open streams."""
+
+
 class Invalidation(msgspec.Struct, frozen=True):
     """Forget what is cached. `sid` empty: everything."""
 

@@ -1,0 +1,1 @@
+"""Towards the platforms: connections, their pool, and the relay that takes only what was permitted."""

@@ -1,0 +1,429 @@
+"""One client connection, from the accept to its end.
+
+    PROXY header ─► ClientHello ─► handshake ─► requests, one at a time ─► (tunnel) ─► closing
+
+The connection owns time-outs (one deadline, looked at by the listener's sweep), back-pressure towards both sides, and
+the promise that nothing of one request is ever taken for a part of the next.
+"""
+
+import asyncio
+import ssl
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from zt_proxy.core.errors import ClientError, Reason, ZtError
+from zt_proxy.worker.edge.tls import Terms, TlsEngine
+from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.upstream.relay import Pause
+from zt_proxy.worker.wire.h1 import RequestHead, RequestParser
+from zt_proxy.worker.wire.host import host_name
+from zt_proxy.worker.wire.proxy_protocol import ProxyHeaderParser
+
+if TYPE_CHECKING:
+    from zt_proxy.worker.edge.listener import Listener
+
+READ = 65536
+LINGER = 2.0
+"""Seconds in which a client may still read a last answer while its unread body is thrown away."""
+LINGER_BYTES = 256 * 1024
+
+
+class State(IntEnum):
+    PROXY = 0
+    HELLO = 1
+    HANDSHAKE = 2
+    HTTP = 3
+    TUNNEL = 4
+    LINGER = 5
+    CLOSED = 6
+
+
+LIVE = frozenset((State.HTTP, State.TUNNEL))
+NEVER = float("inf")
+
+
+class Connection(asyncio.Protocol):
+    """See the module. `deadline` is monotonic seconds; past it `expired` is called."""
+
+    __slots__ = (
+        "_engine",
+        "_hello",
+        "_listener",
+        "_parser",
+        "_paused",
+        "_proxy",
+        "_read",
+        "_sni",
+        "_terms",
+        "_write",
+        "congested",
+        "cookie_memo",
+        "counted_as",
+        "deadline",
+        "drained",
+        "exchange",
+        "host_memo",
+        "peer",
+        "rate_bytes",
+        "rate_since",
+        "received",
+        "sent",
+        "state",
+        "transport",
+    )
+
+    def __init__(self, listener: "Listener") -> None:
+        self._listener = listener
+        self.state = State.HELLO
+        self.congested = False
+        self.host_memo = (b"", "")
+        self.cookie_memo = (b"", b"", b"")
+        self.exchange: Exchange | None = None
+        self.peer = ""
+        self.counted_as = ""
+        """Address under which the listener counts this connection: the socket's own peer."""
+        self.received = 0
+        self.sent = 0
+        self.rate_since = 0.0
+        self.rate_bytes = 0
+        self.drained = 0
+        self._hello = b""
+        self._paused = Pause(0)
+        self._sni: str | None = None
+        self._proxy: ProxyHeaderParser | None = None
+        self._parser: RequestParser | None = None
+
+    # ---- asyncio ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if peer else "unix"
+        self.deadline = self._listener.now() + self._listener.limits.handshake_timeout
+        transport.set_write_buffer_limits(high=self._listener.limits.buffer)
+        if not self._listener.opened(self):
+            self.state = State.CLOSED
+            transport.abort()
+            return
+        if self._listener.proxied(self.peer):
+            self.state = State.PROXY
+            self._proxy = ProxyHeaderParser()
+
+    def data_received(self, data: bytes) -> None:
+        if self.state in LIVE:
+            self._encrypted(data)
+        elif self.state == State.LINGER:
+            self.drained += len(data)
+            if self.drained > LINGER_BYTES:
+                self.abort()
+        elif self.state == State.HANDSHAKE:
+            self._shake(data)
+        elif self.state == State.HELLO:
+            self._hello += data
+            self._greet()
+        elif self.state == State.PROXY:
+            self._unwrap_proxy(data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.state == State.HANDSHAKE or (self.state == State.HELLO and self._hello):
+            self._listener.metrics.tls_handshake(False, "closed")
+        self.state = State.CLOSED
+        self._listener.closed(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self.rate_since = 0.0
+        exchange = self.exchange
+        if exchange is not None and exchange.relay is not None:
+            exchange.relay.client_writable(False)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        exchange = self.exchange
+        if exchange is not None and exchange.relay is not None:
+            exchange.relay.client_writable(True)
+
+    # ---- before HTTP ----
+
+    def _unwrap_proxy(self, data: bytes) -> None:
+        assert self._proxy is not None
+        try:
+            result = self._proxy.feed(data)
+        except ValueError:
+            self.abort()
+            return
+        if result is None:
+            return
+        self._proxy = None
+        self.state = State.HELLO
+        if result.source is not None:
+            self.peer = result.source[0]
+        if result.rest:
+            self._hello = result.rest
+            self._greet()
+
+    def _greet(self) -> None:
+        """Choose the terms from the ClientHello, before a byte of it counts."""
+        try:
+            complete, name = self._listener.terms.server_name(self._hello)
+        except ValueError:
+            self._listener.metrics.tls_handshake(False, "not-tls")
+            self.abort()
+            return
+        if not complete:
+            return
+        self._sni = name
+        self._terms: Terms = self._listener.terms.choose(name)
+        self._engine = TlsEngine(self._terms.context)
+        self.state = State.HANDSHAKE
+        hello, self._hello = self._hello, b""
+        self._shake(hello)
+
+    def _shake(self, data: bytes) -> None:
+        engine = self._engine
+        engine.feed(data)
+        try:
+            done = engine.handshake()
+        except ssl.SSLError:
+            self._listener.metrics.tls_handshake(False, "refused")
+            alert = engine.outgoing()
+            if alert:
+                self.transport.write(alert)
+            self.state = State.CLOSED
+            self.transport.close()
+            return
+        outgoing = engine.outgoing()
+        if outgoing:
+            self.transport.write(outgoing)
+        if done:
+            self.state = State.HTTP
+            self._read = engine.read
+            self._write = engine.write
+            limits = self._listener.limits
+            self._listener.metrics.tls_handshake(True, engine.version())
+            self.deadline = self._listener.now() + limits.header_timeout
+            self._parser = RequestParser(
+                self,
+                header_count=limits.header_count,
+                header_bytes=limits.header_bytes,
+                target_bytes=limits.target_bytes,
+            )
+            if engine.pending:
+                self._decrypt()
+
+    # ---- bytes ----
+
+    def _encrypted(self, data: bytes) -> None:
+        self._engine.feed(data)
+        self._decrypt()
+
+    def _decrypt(self) -> None:
+        engine = self._engine
+        read = self._read
+        try:
+            while self.state != State.CLOSED:
+                plain = read(READ)
+                if not plain:
+                    self._peer_closed()
+                    return
+                self._plain(plain)
+                if not engine.pending:
+                    return
+        except ssl.SSLWantReadError:
+            outgoing = engine.outgoing()  # a key update asks for an answer
+            if outgoing:
+                self.transport.write(outgoing)
+        except ssl.SSLError:
+            self.abort()
+
+    def _plain(self, data: bytes) -> None:
+        self.received += len(data)
+        exchange = self.exchange
+        if self.state == State.HTTP:
+            parser = self._parser
+            assert parser is not None
+            if exchange is None and parser.idle:  # the first byte of a request: its head must follow in time
+                self.deadline = self._listener.now() + self._listener.limits.header_timeout
+            parser.feed(data)
+            if self.exchange is not None and parser.backlog:
+                self.pause_reading(Pause.BACKLOG)
+        elif exchange is not None and exchange.tunnel is not None:
+            exchange.tunnel.from_client(data)
+
+    def write(self, data: bytes) -> None:
+        """Encrypt and send."""
+        if self.state == State.CLOSED:
+            return
+        self.sent += len(data)
+        self._write(data)
+        self.transport.write(self._engine.outgoing())
+
+    def pause_reading(self, who: Pause) -> None:
+        """Each of several may want silence; reading goes on when none does any more."""
+        if not self._paused and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._paused |= who
+
+    def resume_reading(self, who: Pause) -> None:
+        if self._paused:
+            self._paused &= ~who
+            if not self._paused and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    # ---- requests ----
+
+    def on_request(self, head: RequestHead) -> None:
+        limits = self._listener.limits
+        now = self._listener.now()
+        if head.has_body:
+            self.deadline = now + limits.body_idle_timeout
+            self.rate_since, self.rate_bytes = now, self.received
+        else:
+            self.deadline = NEVER
+        gateway = self._listener.gateway
+        exchange = self.exchange = gateway.begin(self, head)
+        gateway.handle(exchange)
+
+    def on_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self.deadline = self._listener.now() + self._listener.limits.body_idle_timeout
+        if not exchange.done:
+            exchange.body(data)
+
+    def on_end(self) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self.deadline = NEVER
+        if exchange.head.has_body:
+            exchange.upstream_since = self._listener.now()
+        exchange.body_end()
+        if exchange.done:
+            self._next()
+
+    def on_error(self, error: ZtError) -> None:
+        """What came is not HTTP: answer it as what it is, then close."""
+        exchange = self.exchange
+        if exchange is not None and not exchange.request_ended:
+            # in the middle of a body: the request under way can have no proper end
+            if exchange.done:
+                self._linger()
+            elif exchange.relay is not None:
+                exchange.close = True
+                exchange.relay.fail(error)
+            return
+        gateway = self._listener.gateway
+        head = RequestHead()
+        head.keep_alive = False
+        self.exchange = gateway.begin(self, head)
+        gateway.malformed(self.exchange, error)
+
+    def answered(self, exchange: Exchange, *, close: bool) -> None:
+        """The response is complete."""
+        if self.state == State.CLOSED or exchange is not self.exchange:
+            return
+        if close:
+            self._linger()
+        elif exchange.request_ended:
+            self._next()
+        else:
+            self.deadline = self._listener.now() + self._listener.limits.body_idle_timeout
+
+    def _next(self) -> None:
+        parser = self._parser
+        assert parser is not None
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None and exchange.close:
+            self._linger()
+            return
+        self.deadline = self._listener.now() + self._listener.limits.keepalive_timeout
+        self.resume_reading(Pause.ALL)
+        parser.resume()
+
+    def begin_tunnel(self) -> bytes:
+        assert self._parser is not None
+        self.state = State.TUNNEL
+        self.deadline = NEVER
+        early, self._parser.tail = self._parser.tail, b""
+        self.resume_reading(Pause.ALL)
+        return early
+
+    def serves(self, host: str) -> bool:
+        """Host and server name are the same; without a server name the default certificate has to cover the host."""
+        name = host_name(host)
+        if self._sni is None:
+            return self._terms.covers(name)
+        return self._sni == name
+
+    # ---- ends ----
+
+    @property
+    def silenced(self) -> bool:
+        """Somebody of ours stopped the reading: the client cannot be blamed for sending nothing."""
+        return bool(self._paused)
+
+    def shut(self) -> None:
+        """Close an idle connection, whatever state it is in."""
+        if self.state == State.HTTP:
+            self.close()
+        else:
+            self.abort()
+
+    def expired(self, now: float) -> None:
+        """The deadline passed: say so if a request had begun, then close."""
+        self.deadline = NEVER
+        exchange = self.exchange
+        parser = self._parser
+        if self.state == State.HTTP and parser is not None and not parser.idle and (exchange is None):
+            self.on_error(ClientError(Reason.REQUEST_TIMEOUT, "the head took too long", status=408))
+        elif self.state == State.HTTP and exchange is not None and not exchange.done and exchange.relay is not None:
+            exchange.close = True
+            exchange.relay.fail(ClientError(Reason.REQUEST_TIMEOUT, "the body stopped coming", status=408))
+        elif self.state == State.HTTP and exchange is None:
+            self.close()
+        else:
+            self.abort()
+
+    def close(self) -> None:
+        """Close after what was written is out."""
+        if self.state == State.CLOSED:
+            return
+        self.state = State.CLOSED
+        if not self.transport.is_closing():
+            notify = self._engine.close()
+            if notify:
+                self.transport.write(notify)
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once: what is still unwritten is thrown away, and the client sees that the answer is cut."""
+        self.state = State.CLOSED
+        self.transport.abort()
+
+    def _linger(self) -> None:
+        """The last answer is out. A client that is still sending gets a moment to read it before the close."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is None or exchange.request_ended or exchange.tunnel is not None:
+            self.close()
+            return
+        self.state = State.LINGER
+        self.deadline = self._listener.now() + LINGER
+        notify = self._engine.close()
+        if notify:
+            self.transport.write(notify)
+
+    def _peer_closed(self) -> None:
+        """close_notify: an answer under way is still finished, nothing else."""
+        if self.exchange is None or self.state != State.HTTP or not self.exchange.request_ended:
+            self.close()
+        elif self.exchange is not None:
+            self.exchange.close = True

@@ -1,0 +1,182 @@
+"""One listening address: accepts within bounds, and looks at every connection's deadline four times a second.
+
+One sweep for all connections instead of a timer for each: a timer costs more than all the rest of an idle connection.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+from zt_proxy.core.clock import Clock
+from zt_proxy.core.errors import ClientError, Reason, UpstreamError
+from zt_proxy.worker.edge.connection import LIVE, Connection
+from zt_proxy.worker.edge.tls import TermsTable
+from zt_proxy.worker.gateway import streams
+from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.gateway.pipeline import Gateway
+from zt_proxy.worker.settings import LimitSettings, ListenerSettings
+from zt_proxy.worker.upstream.relay import Phase
+from zt_proxy.worker.wire.forwarded import TrustedNetworks
+
+SWEEP = 0.25
+BACKLOG = 1024
+
+
+class Listener:
+    """See the module."""
+
+    def __init__(self, settings: ListenerSettings, limits: LimitSettings, gateway: Gateway, clock: Clock) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.gateway = gateway
+        self.metrics = gateway.metrics
+        self.clock = clock
+        self.now = clock.monotonic
+        self.terms = TermsTable(settings)
+        self.connections: set[Connection] = set()
+        self.refused = 0
+        """Connections closed at the accept, because there were too many."""
+        self._proxies = TrustedNetworks(settings.proxy_protocol_from)
+        self._addresses: dict[str, int] = {}
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._next_recheck = 0.0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def start(self) -> int:
+        """Listen; gives the port. Raises OSError if the address is taken."""
+        loop = asyncio.get_running_loop()
+        listening = _listening_socket(self.settings.host, self.settings.port)
+        self._server = await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+        self._sweeper = loop.call_later(SWEEP, self._sweep)
+        port: int = listening.getsockname()[1]
+        return port
+
+    def opened(self, connection: Connection) -> bool:
+        """Count a new connection; False if it is one too many."""
+        count = self._addresses.get(connection.peer, 0)
+        if len(self.connections) >= self.limits.connections or count >= self.limits.connections_per_address:
+            self.refused += 1
+            return False
+        self._addresses[connection.peer] = count + 1
+        connection.counted_as = connection.peer
+        self.connections.add(connection)
+        self._empty.clear()
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+        count = self._addresses[connection.counted_as] - 1
+        if count:
+            self._addresses[connection.counted_as] = count
+        else:
+            del self._addresses[connection.counted_as]
+
+    def proxied(self, peer: str) -> bool:
+        """This peer has to begin with a PROXY header."""
+        return bool(self._proxies) and self._proxies.contains(peer)
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """Every request under way."""
+        for connection in self.connections:
+            if connection.exchange is not None:
+                yield connection.exchange
+
+    def cut_session(self, sid: str, reason: Reason) -> None:
+        """End what a session still has running; an empty sid means every session."""
+        streams.cut_session(self.exchanges(), sid, reason)
+
+    async def drain(self, seconds: float) -> None:
+        """Stop accepting, let requests under way end within `seconds`, tell WebSockets to go, close the rest."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            exchange = connection.exchange
+            if exchange is None:
+                connection.shut()
+            elif exchange.tunnel is not None:
+                streams.cut(exchange, Reason.SHUTTING_DOWN)
+            else:
+                exchange.close = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        for connection in list(self.connections):
+            connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    # ---- the sweep ----
+
+    def _sweep(self) -> None:
+        now = self.now()
+        epoch = self.clock.now()
+        for connection in list(self.connections):
+            if connection.deadline < now:
+                connection.expired(now)
+            elif connection.state in LIVE:
+                exchange = connection.exchange
+                if exchange is not None:
+                    self._watch(connection, exchange, now, epoch)
+        for route in self.gateway.routes.routes:
+            route.pool.sweep(now)
+        if now >= self._next_recheck:
+            self._next_recheck = now + self.gateway.settings.session_recheck
+            streams.recheck(self.exchanges(), self.gateway)
+        if not self.gateway.link.alive():
+            streams.cut_session(self.exchanges(), "", Reason.CONTROL_UNAVAILABLE)
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+
+    def _watch(self, connection: Connection, exchange: Exchange, now: float, epoch: float) -> None:
+        """The time-outs of a request under way."""
+        entry = exchange.session
+        if entry is not None and epoch >= entry.session.absolute_deadline and exchange.relay is not None:
+            streams.cut(exchange, Reason.SESSION_EXPIRED)
+            return
+        relay = exchange.relay
+        if relay is not None and relay.phase == Phase.WAITING and exchange.request_ended:
+            waited = now - exchange.upstream_since
+            if waited > relay.first_byte_timeout:
+                detail = "the platform did not begin to answer"
+                relay.fail(UpstreamError(Reason.UPSTREAM_FIRST_BYTE_TIMEOUT, detail, status=504))
+                return
+        total = self.limits.request_timeout
+        if total and relay is not None and relay.phase < Phase.STREAMING and now - exchange.started > total:
+            relay.fail(ClientError(Reason.REQUEST_TIMEOUT, "the request took too long", status=408))
+        else:
+            self._watch_rate(connection, exchange, now)
+
+    def _watch_rate(self, connection: Connection, exchange: Exchange, now: float) -> None:
+        """A client that reads or sends too slowly is cut, once it had its grace (ZT-DOS-07)."""
+        limits = self.limits
+        if connection.congested:
+            moved = connection.sent - connection.transport.get_write_buffer_size()
+        elif not exchange.request_ended and not connection.silenced:
+            moved = connection.received
+        else:
+            connection.rate_since = 0.0
+            return
+        if not connection.rate_since:
+            connection.rate_since, connection.rate_bytes = now, moved
+        elif now - connection.rate_since >= limits.rate_grace:
+            if moved - connection.rate_bytes < limits.minimum_rate * (now - connection.rate_since):
+                connection.abort()
+            connection.rate_since, connection.rate_bytes = now, moved
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -1,0 +1,174 @@
+"""One request from its head to its end record. Each field is written once, by the stage that owns it."""
+
+from typing import Protocol
+
+from zt_proxy.core.errors import ZtError
+from zt_proxy.core.http import Target
+from zt_proxy.core.types import Decision
+from zt_proxy.worker.gateway.routes import Route
+from zt_proxy.worker.identify.session import CachedSession
+from zt_proxy.worker.upstream.relay import Pause, Relay
+from zt_proxy.worker.wire.h1 import RequestHead
+
+EARLY_BODY = 64 * 1024
+"""Bytes of a body held while control is asked who sends it."""
+
+
+class Downstream(Protocol):
+    """The client's connection, as the gateway sees it."""
+
+    peer: str
+    """Address of the client's end, after a PROXY header."""
+    congested: bool
+    """The client takes no more for the moment."""
+    host_memo: tuple[bytes, str]
+    """The last Host value accepted on this connection, raw and normalised."""
+    cookie_memo: tuple[bytes, bytes, bytes]
+    """The last Cookie header: raw, our session cookie in it, what is left for the platform."""
+
+    def serves(self, host: str) -> bool:
+        """The host belongs to the server name and terms that the handshake settled (else 421)."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause_reading(self, who: Pause) -> None: ...
+
+    def resume_reading(self, who: Pause) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def answered(self, exchange: "Exchange", *, close: bool) -> None:
+        """The response to the request in flight is complete."""
+
+    def begin_tunnel(self) -> bytes:
+        """Plain bytes from now on go to the exchange's tunnel; gives those that came already."""
+
+
+class Tunnel(Protocol):
+    """What a connection feeds once it carries a WebSocket."""
+
+    def from_client(self, data: bytes) -> None: ...
+
+    def client_writable(self, writable: bool) -> None: ...
+
+    def client_gone(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None:
+        """End both sides with a Close frame (RFC 6455 §7.4)."""
+
+
+class Spine(Protocol):
+    """The gateway, as an exchange reports to it."""
+
+    def finish(self, exchange: "Exchange", error: ZtError | None) -> None: ...
+
+    def tunnel(self, exchange: "Exchange", relay: Relay, extensions: bool) -> None: ...
+
+
+class Exchange:
+    """What one request has become so far."""
+
+    __slots__ = (
+        "at",
+        "client",
+        "close",
+        "connection",
+        "decision",
+        "done",
+        "early",
+        "head",
+        "host",
+        "recorded",
+        "relay",
+        "request_ended",
+        "request_id",
+        "rest_cookies",
+        "route",
+        "session",
+        "spine",
+        "started",
+        "status",
+        "target",
+        "tunnel",
+        "upstream_since",
+        "waiting",
+    )
+
+    def __init__(
+        self, spine: Spine, connection: Downstream, head: RequestHead, request_id: str, at: float, started: float
+    ) -> None:
+        self.spine = spine
+        self.connection = connection
+        self.head = head
+        self.request_id = request_id
+        self.at = at
+        """Epoch seconds of the head's arrival."""
+        self.started = started
+        """Monotonic seconds of the same."""
+        self.upstream_since = started
+        """Monotonic seconds since when the platform has the whole request, and so has to answer."""
+        self.client = connection.peer
+        self.host = ""
+        self.target: Target | None = None
+        self.route: Route | None = None
+        self.session: CachedSession | None = None
+        self.rest_cookies = b""
+        self.decision: Decision | None = None
+        self.relay: Relay | None = None
+        self.tunnel: Tunnel | None = None
+        self.waiting = False
+        """Control was asked; the body, if one comes, waits in `early`."""
+        self.early: list[bytes] | None = None
+        self.request_ended = False
+        self.recorded = False
+        self.done = False
+        """The response is complete, or will never be."""
+        self.close = not head.keep_alive
+        """The connection ends with this response."""
+        self.status = 0
+
+    # ---- from the client's connection ----
+
+    def body(self, data: bytes) -> None:
+        """A piece of the request's body."""
+        if self.relay is not None:
+            self.relay.request_body(data)
+        elif self.waiting:
+            if self.early is None:
+                self.early = []
+            self.early.append(data)
+            if sum(map(len, self.early)) > EARLY_BODY:
+                self.connection.pause_reading(Pause.EARLY)
+
+    def body_end(self) -> None:
+        """The request is complete."""
+        self.request_ended = True
+        if self.relay is not None:
+            self.relay.request_end()
+
+    def release_early(self) -> None:
+        """The decision is made: what came in the meantime goes where it belongs, or nowhere."""
+        self.waiting = False
+        early, self.early = self.early, None
+        if self.relay is not None:
+            for data in early or ():
+                self.relay.request_body(data)
+            if self.request_ended:
+                self.relay.request_end()
+        self.connection.resume_reading(Pause.EARLY)
+
+    def client_gone(self) -> None:
+        """The client's connection ended."""
+        if self.tunnel is not None:
+            self.tunnel.client_gone()
+        elif self.relay is not None and not self.done:
+            self.relay.cancel()
+        self.done = True
+
+    # ---- from the relay ----
+
+    def relay_done(self, error: ZtError | None) -> None:
+        self.spine.finish(self, error)
+
+    def relay_switched(self, relay: Relay, extensions: bool) -> None:
+        self.spine.tunnel(self, relay, extensions)

@@ -1,0 +1,63 @@
+"""The request as it goes upstream: what the client may say, and what only the proxy says."""
+
+from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.http import Target
+from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.gateway.routes import Route
+from zt_proxy.worker.wire.hygiene import Kind
+
+AUTHORIZATION = int(Kind.AUTHORIZATION)
+WS_EXTENSIONS = int(Kind.WS_EXTENSIONS)
+PROXY_CREDENTIALS = (b"bearer zt_",)
+"""Beginnings of credentials that are for the proxy and nobody else (ZT-HDR-20)."""
+
+
+def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> bytes:
+    """The head for the platform, blank line included. `identity` are the lines that say who asks."""
+    head = x.head
+    path = target.wire()
+    if route.settings.strip_prefix:
+        path = stripped(target, route.prefix).wire()
+    host = x.host.encode() if route.settings.preserve_host else route.upstream_host
+    parts = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, path, host)]
+    parts += head.lines
+    if x.rest_cookies:
+        parts.append(b"Cookie: %b\r\n" % x.rest_cookies)
+    if route.settings.forward_authorization:
+        authorization = head.noted[AUTHORIZATION]
+        if authorization is not None and not authorization.lower().startswith(PROXY_CREDENTIALS):
+            parts.append(b"Authorization: %b\r\n" % authorization)
+    if head.websocket:
+        parts.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+    elif head.chunked:
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+    elif head.content_length or head.method in (b"POST", b"PUT", b"PATCH"):
+        parts.append(b"Content-Length: %d\r\n" % head.content_length)
+    parts.append(
+        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n"
+        % (x.client.encode(), x.host.encode(), x.request_id.encode(), identity)
+    )
+    return b"".join(parts)
+
+
+def portal_head(x: Exchange, target: Target, identity: bytes, cookie: bytes | None) -> bytes:
+    """The head for the portal behind its private socket; it alone sees the proxy's own cookies."""
+    head = x.head
+    parts = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, target.wire(), x.host.encode())]
+    parts += head.lines
+    if cookie is not None:
+        parts.append(b"Cookie: %b\r\n" % cookie)
+    if head.chunked:
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+    elif head.content_length or head.method == b"POST":
+        parts.append(b"Content-Length: %d\r\n" % head.content_length)
+    parts.append(b"X-Request-Id: %b\r\nX-ZT-Assertion: %b\r\n\r\n" % (x.request_id.encode(), identity))
+    return b"".join(parts)
+
+
+def stripped(target: Target, prefix: bytes) -> Target:
+    """The target without a prefix of whole segments; what is left begins with `/` (ZT-PATH-20)."""
+    rest = target.path[len(prefix.rstrip(b"/")) :]
+    if rest and not rest.startswith(b"/"):
+        raise ClientError(Reason.PATH_UNKNOWN, "the prefix is not a whole segment", status=404)
+    return Target(rest or b"/", target.query)

@@ -1,0 +1,402 @@
+"""The spine: what happens to every request, from its head to its end record, read top to bottom.
+
+     handle ─► admit ─► locate ─► identify ─┬─► decide ─► record ─┬─► forward ─► (relay) ─► finish
+                                            │                     └─► respond ─► finish
+                                            └─► ask control, then go on
+
+Stages are plain calls; only an unknown session waits. An exception in any stage denies, and is on record.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+
+import structlog
+
+from zt_proxy.core.clock import Clock
+from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
+from zt_proxy.core.http import SAFE_METHODS
+from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
+from zt_proxy.link.messages import ControlLink
+from zt_proxy.worker.gateway import browser, outgoing
+from zt_proxy.worker.gateway.exchange import Downstream, Exchange
+from zt_proxy.worker.gateway.respond import Responder
+from zt_proxy.worker.gateway.routes import Route, RouteTable
+from zt_proxy.worker.gateway.streams import WebSocketTunnel
+from zt_proxy.worker.gateway.timeouts import route_challenge
+from zt_proxy.worker.identify.assertion import AssertionSigner
+from zt_proxy.worker.identify.session import CachedSession, SessionCache
+from zt_proxy.worker.metrics import Metrics
+from zt_proxy.worker.record import Recorder
+from zt_proxy.worker.settings import WorkerSettings
+from zt_proxy.worker.upstream.permit import Internal, Permitted, internal
+from zt_proxy.worker.upstream.pool import UpstreamPool
+from zt_proxy.worker.upstream.relay import Relay
+from zt_proxy.worker.wire import cookies, forwarded, target
+from zt_proxy.worker.wire.h1 import RequestHead
+from zt_proxy.worker.wire.host import normalise_host
+from zt_proxy.worker.wire.hygiene import Kind
+from zt_proxy.worker.wire.ws import check_handshake
+
+HOST = int(Kind.HOST)
+COOKIE = int(Kind.COOKIE)
+EXPECT = int(Kind.EXPECT)
+FORWARDED_FOR = int(Kind.FORWARDED_FOR)
+UPGRADE = int(Kind.UPGRADE)
+CONNECTION = int(Kind.CONNECTION)
+WS_KEY = int(Kind.WS_KEY)
+WS_VERSION = int(Kind.WS_VERSION)
+RESERVED_PREFIX = b"/.zt"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+PORTAL_BODY_LIMIT = 64 * 1024
+INTERNAL = Decision(Effect.ALLOW, Reason.INTERNAL)
+
+log = structlog.get_logger("zt_proxy.gateway")
+
+
+class Gateway:
+    """One worker's policy enforcement point. Connections hand it requests; it answers or relays every one of them."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        routes: RouteTable,
+        sessions: SessionCache,
+        signer: AssertionSigner,
+        link: ControlLink,
+        recorder: Recorder,
+        responder: Responder,
+        portal_pool: UpstreamPool,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.routes = routes
+        self.sessions = sessions
+        self.signer = signer
+        self.link = link
+        self.recorder = recorder
+        self.responder = responder
+        self.portal_pool = portal_pool
+        self.metrics = metrics
+        self.clock = clock
+        self.trusted = forwarded.TrustedNetworks(settings.trusted_proxies)
+        self.draining = False
+        self._session_cookie = settings.session_cookie.encode()
+        self._own_cookies = frozenset((self._session_cookie, settings.login_cookie.encode()))
+        self._id_prefix = secrets.token_hex(6)
+        self._count = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, connection: Downstream, head: RequestHead) -> Exchange:
+        """A request's head arrived: give it a name, and send it on its way with `handle`."""
+        self._count += 1
+        request_id = f"{self._id_prefix}{self._count:08x}"
+        clock = self.clock
+        return Exchange(self, connection, head, request_id, clock.now(), clock.monotonic())
+
+    def handle(self, x: Exchange) -> None:
+        """Take a request through every stage. Never raises; ends in a response, or in a relay that will."""
+        try:
+            self._admit(x)
+            self._locate(x)
+            found = self._identify(x)
+            if found is None:
+                x.waiting = True
+                self._spawn(self._ask_control(x))
+            else:
+                self._go_on(x, found)
+        except ZtError as error:
+            self._refuse(x, error)
+        except Exception:
+            log.exception("a stage failed", request_id=x.request_id)
+            self._refuse(x, ZtError(Reason.INTERNAL_ERROR))
+
+    def _go_on(self, x: Exchange, found: CachedSession | Reason) -> None:
+        """The second half of the way: everything that needs to know who asks."""
+        head = x.head
+        if isinstance(found, CachedSession):
+            x.session = found
+        route = x.route
+        if route is None:
+            self._to_portal(x)
+            return
+        if browser.is_preflight(head):
+            self._answer_preflight(x, route)
+            return
+        if x.session is not None:
+            browser.check_origin(head, route.origin, route.cors_origins)
+        decision = self._decide(x, route, found)
+        self._record(x, route.name, decision)
+        if decision.effect is Effect.ALLOW:
+            self._forward(x, route, Permitted(decision))
+        else:
+            self.responder.decline(x, decision)
+            self.finish(x, None)
+
+    # ---- 1 hygiene, 2 routes ----
+
+    def _admit(self, x: Exchange) -> None:
+        """Is anything decided at all just now, and is this a request that anyone may send?"""
+        self.recorder.check()
+        if not self.link.alive():
+            raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "the lease of the link to control ran out")
+        if self.draining:
+            raise UnavailableError(Reason.SHUTTING_DOWN, "this worker is ending")
+        head = x.head
+        if head.method in (b"TRACE", b"CONNECT"):
+            raise ClientError(Reason.METHOD_REFUSED, head.method.decode(), status=405)
+        expect = head.noted[EXPECT]
+        if expect is not None and expect.lower() != b"100-continue":
+            raise ClientError(Reason.EXPECTATION_FAILED, "only 100-continue", status=417)
+        upgrade = head.noted[UPGRADE]
+        if upgrade is not None and b"websocket" in upgrade.lower():
+            check_handshake(
+                head.method,
+                head.minor,
+                upgrade,
+                head.noted[CONNECTION],
+                head.noted[WS_KEY],
+                head.noted[WS_VERSION],
+                has_body=head.has_body,
+            )
+
+    def _locate(self, x: Exchange) -> None:
+        """Host, connection and target belong together and to a route, or to the portal (route None)."""
+        head, connection = x.head, x.connection
+        raw_host = head.noted[HOST]
+        if raw_host is None:
+            raise ClientError(Reason.MALFORMED, "no Host header", status=400)
+        if connection.host_memo[0] == raw_host:
+            x.host = connection.host_memo[1]
+        else:
+            x.host = self._new_host(connection, raw_host)
+        parsed = target.parse(head.target)
+        if parsed.authority is not None and normalise_host(parsed.authority) != x.host:
+            raise ClientError(Reason.TARGET_REFUSED, "the target names another host", status=400)
+        x.target = parsed.target
+        if self.trusted and self.trusted.contains(connection.peer):
+            x.client = forwarded.client_address(
+                connection.peer, [value for value in (head.noted[FORWARDED_FOR],) if value is not None], self.trusted
+            )
+        path = parsed.target.path
+        if path.startswith(RESERVED_PREFIX) and path[4:5] in (b"", b"/"):
+            if parsed.needs:
+                target.refuse_unless(parsed.needs, 0)
+            return
+        if x.host == self.routes.portal_host:
+            return
+        x.route = self.routes.match(x.host, path)
+        if parsed.needs:
+            target.refuse_unless(parsed.needs, x.route.allowed_paths)
+        if path == b"*" or not path.startswith(b"/"):
+            raise ClientError(Reason.TARGET_REFUSED, "asterisk form", status=400)
+        if head.content_length > x.route.body_limit:
+            raise ClientError(Reason.BODY_TOO_LARGE, "Content-Length beyond the route's limit", status=413)
+
+    def _new_host(self, connection: Downstream, raw: bytes) -> str:
+        host = normalise_host(raw)
+        if not self.routes.knows(host):
+            raise ClientError(Reason.HOST_UNKNOWN, "no route for this host", status=404)
+        if not connection.serves(host):
+            raise ClientError(Reason.MISDIRECTED, "not the host of this connection", status=421)
+        connection.host_memo = (raw, host)
+        return host
+
+    # ---- 4 5 identify ----
+
+    def _identify(self, x: Exchange) -> CachedSession | Reason | None:
+        """The session behind the cookie, why there is none, or None: control has to be asked."""
+        header = x.head.noted[COOKIE]
+        if header is None:
+            return Reason.LOGIN_REQUIRED
+        memo = x.connection.cookie_memo
+        if memo[0] == header:
+            value, x.rest_cookies = memo[1], memo[2]
+        else:
+            found, x.rest_cookies, repeated = cookies.take(header, self._own_cookies)
+            if repeated:
+                return Reason.COOKIE_REPEATED
+            value = found.get(self._session_cookie, b"")
+            x.connection.cookie_memo = (header, value, x.rest_cookies)
+        if not value:
+            return Reason.LOGIN_REQUIRED
+        return self.sessions.find(value, x.host, x.at)
+
+    async def _ask_control(self, x: Exchange) -> None:
+        try:
+            found = await self.sessions.fetch(x.connection.cookie_memo[1], x.host)
+            if not x.done:
+                self._go_on(x, found)
+        except ZtError as error:
+            self._refuse(x, error)
+        except Exception:
+            log.exception("a stage failed", request_id=x.request_id)
+            self._refuse(x, ZtError(Reason.INTERNAL_ERROR))
+        finally:
+            x.release_early()
+
+    # ---- 6 to 9 policy and record ----
+
+    def _decide(self, x: Exchange, route: Route, found: CachedSession | Reason) -> Decision:
+        assert x.target is not None
+        entry = x.session
+        session = entry.session if entry is not None else None
+        decision = route.policy.decide(
+            Facts(
+                x.at,
+                route.name,
+                x.head.method,
+                x.target.path,
+                x.client,
+                session.principal if session is not None else None,
+                session,
+            )
+        )
+        if entry is None:
+            if decision.challenge is ChallengeKind.LOGIN and isinstance(found, Reason):
+                return Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN, reported=decision.reported)
+            return decision
+        if decision.effect is Effect.ALLOW:
+            if route.idle_timeout is not None or route.absolute_timeout is not None:
+                decision = route_challenge(route, entry, x.at) or decision
+            if decision.effect is Effect.ALLOW and self._is_activity(x, route):
+                self.sessions.active(entry, x.at)
+        return decision
+
+    def _is_activity(self, x: Exchange, route: Route) -> bool:
+        """A person did this: a navigation or an unsafe request, and not one the route says to ignore (FIELD 15)."""
+        if x.head.method in SAFE_METHODS and not browser.is_navigation(x.head):
+            return False
+        assert x.target is not None
+        return route.ignore is None or route.ignore.fullmatch(x.target.path) is None
+
+    def _record(self, x: Exchange, route: str, decision: Decision) -> None:
+        """Exactly one decision record per request, before anything follows from it."""
+        session = x.session.session if x.session is not None else None
+        path = x.target.path if x.target is not None else x.head.target.partition(b"?")[0][:1024]
+        protocol = "websocket" if x.head.websocket else "http"
+        x.decision = decision
+        self.recorder.decision(
+            x.request_id, x.at, route, x.host, x.head.method, path, x.client, session, decision, protocol
+        )
+        x.recorded = True
+        self.metrics.decision(decision.reason)
+
+    # ---- 10 no ----
+
+    def _refuse(self, x: Exchange, error: ZtError) -> None:
+        """Answer an error of any stage, recording the denial if no decision was recorded yet."""
+        if x.done:
+            return
+        if not x.recorded:
+            try:
+                route = x.route.name if x.route is not None else ""
+                self._record(x, route, Decision(Effect.DENY, error.reason))
+            except UnavailableError as failed:
+                error = failed
+        if x.relay is not None and x.relay.answered:
+            x.connection.abort()
+        else:
+            self.responder.error(x, error)
+        self.finish(x, error)
+
+    def malformed(self, x: Exchange, error: ZtError) -> None:
+        """The bytes of a connection stopped being HTTP: deny what they were going to be, and close."""
+        x.close = True
+        self._refuse(x, error)
+
+    def _answer_preflight(self, x: Exchange, route: Route) -> None:
+        origin = x.head.noted[browser.ORIGIN]
+        if origin is None or origin not in route.cors_origins:
+            raise ClientError(Reason.CROSS_ORIGIN, "preflight from an origin that the route does not name", status=403)
+        self._record(x, route.name, Decision(Effect.ALLOW, Reason.PREFLIGHT))
+        self.responder.preflight(x, route, origin)
+        self.finish(x, None)
+
+    # ---- 11 yes ----
+
+    def _forward(self, x: Exchange, route: Route, permit: Permitted) -> None:
+        assert x.target is not None
+        entry = x.session
+        identity = route.identity.lines(entry.session) if entry is not None else route.identity.anonymous()
+        request = outgoing.request_head(x, route, x.target, identity)
+        self._relay(x, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
+
+    def _to_portal(self, x: Exchange) -> None:
+        """The proxy's own places: a closed list, served by the portal behind its private socket (ZT-APP-01)."""
+        assert x.target is not None
+        head = x.head
+        permit: Internal | None = internal(x.target.path, head.method, portal=x.host == self.routes.portal_host)
+        if permit is None or head.websocket:
+            raise ClientError(Reason.PATH_UNKNOWN, "not a place of the proxy at this host", status=404)
+        browser.check_origin(head, b"https://" + x.host.encode(), frozenset())
+        self._record(x, "", INTERNAL)
+        sid = x.session.session.sid if x.session is not None else None
+        identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)
+        request = outgoing.portal_head(x, x.target, identity, head.noted[COOKIE])
+        self._relay(x, permit, self.portal_pool, request, self.responder.response_lines(x, None), PORTAL_BODY_LIMIT)
+
+    def _relay(
+        self, x: Exchange, permit: Permitted | Internal, pool: UpstreamPool, request: bytes, extra: bytes, limit: int
+    ) -> None:
+        if x.head.noted[EXPECT] is not None and x.head.has_body:
+            x.connection.write(CONTINUE)
+        x.relay = Relay(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
+        x.relay.start()
+
+    def tunnel(self, x: Exchange, relay: Relay, extensions: bool) -> None:
+        """The platform agreed to a WebSocket: frames go through until either side or the policy ends it."""
+        tunnel = WebSocketTunnel(x, relay, self.settings.limits.websocket_message, extensions)
+        x.tunnel = tunnel
+        early = x.connection.begin_tunnel()
+        if early:
+            tunnel.from_client(early)
+
+    def still_allowed(self, x: Exchange) -> Reason | None:
+        """Decide an open stream again. None: it may go on; else why not."""
+        route, entry = x.route, x.session
+        if route is None or entry is None or x.target is None:
+            return None
+        session = entry.session
+        if x.at > session.absolute_deadline or self.clock.now() >= session.absolute_deadline:
+            return Reason.SESSION_EXPIRED
+        decision = route.policy.decide(
+            Facts(self.clock.now(), route.name, x.head.method, x.target.path, x.client, session.principal, session)
+        )
+        if decision.effect is Effect.ALLOW or decision.challenge is ChallengeKind.REAUTH:
+            return None  # a proof that grew old ends no stream that was opened with a fresh one
+        return decision.reason
+
+    # ---- 12 finally ----
+
+    def finish(self, x: Exchange, error: ZtError | None) -> None:
+        """The one end of every request: its record, its figures, and the connection's next turn."""
+        if x.done:
+            return
+        relay = x.relay
+        if error is not None and relay is not None and not x.status:
+            if x.tunnel is not None:
+                x.close = True
+            elif relay.answered:
+                x.connection.abort()
+            elif error.status != 499:
+                x.relay = None
+                self.responder.error(x, error)
+        x.done = True
+        status, sent, received = x.status, 0, 0
+        if relay is not None:
+            status = x.status or relay.status
+            sent, received = relay.bytes_out, relay.bytes_in
+            x.close = x.close or relay.must_close or x.tunnel is not None
+        duration = self.clock.monotonic() - x.started
+        reason = error.reason.value if error is not None else ""
+        if x.recorded:
+            self.recorder.end(x.request_id, x.at + duration, status, received, sent, duration, reason)
+        self.metrics.request(x.route.name if x.route is not None else "", status, duration)
+        x.connection.answered(x, close=x.close)
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,86 @@
+"""Host and path → route. Compiled once; a look-up costs one dict access per path segment, however many routes."""
+
+from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.policy.engine import Policy
+from zt_proxy.policy.templates import compile_paths
+from zt_proxy.worker.identify.headers import IdentityHeaders
+from zt_proxy.worker.settings import RouteSettings
+from zt_proxy.worker.upstream.pool import UpstreamPool
+from zt_proxy.worker.wire.target import allowed_flags
+
+
+class Route:
+    """One route, compiled: everything that a request needs of it, ready to use."""
+
+    __slots__ = (
+        "absolute_timeout",
+        "allowed_paths",
+        "audience",
+        "body_limit",
+        "cors_origins",
+        "host",
+        "identity",
+        "idle_timeout",
+        "ignore",
+        "name",
+        "origin",
+        "policy",
+        "pool",
+        "prefix",
+        "settings",
+        "upstream_host",
+    )
+
+    def __init__(self, settings: RouteSettings, pool: UpstreamPool, policy: Policy, identity: IdentityHeaders) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.host = settings.host
+        self.origin = f"https://{settings.host}".encode()
+        self.prefix = settings.prefix
+        self.pool = pool
+        self.policy = policy
+        self.identity = identity
+        self.audience = settings.audience
+        self.body_limit = settings.body_limit
+        self.allowed_paths = allowed_flags(settings.paths)
+        self.idle_timeout = settings.idle_timeout
+        self.absolute_timeout = settings.absolute_timeout
+        self.ignore = compile_paths(settings.idle_ignore) if settings.idle_ignore else None
+        self.cors_origins = frozenset(origin.encode() for origin in settings.cors_origins)
+        upstream = settings.upstream
+        default = {"http": 80, "https": 443}.get(upstream.scheme, 0)
+        authority = upstream.host if upstream.port in {0, default} else f"{upstream.host}:{upstream.port}"
+        self.upstream_host = (authority or "localhost").encode()
+
+
+class RouteTable:
+    """All routes of a worker."""
+
+    __slots__ = ("_hosts", "portal_host", "routes")
+
+    def __init__(self, routes: tuple[Route, ...], portal_host: str) -> None:
+        self.portal_host = portal_host
+        self.routes = routes
+        self._hosts: dict[str, dict[bytes, Route]] = {}
+        for route in routes:
+            self._hosts.setdefault(route.host, {})[route.prefix.rstrip(b"/")] = route
+
+    def knows(self, host: str) -> bool:
+        return host in self._hosts or host == self.portal_host
+
+    def match(self, host: str, path: bytes) -> Route:
+        """The route with the longest prefix of whole segments.
+
+        Raises ClientError(HOST_UNKNOWN or PATH_UNKNOWN, 404): without a hint which.
+        """
+        prefixes = self._hosts.get(host)
+        if prefixes is None:
+            raise ClientError(Reason.HOST_UNKNOWN, "no route for this host", status=404)
+        candidate = path
+        while True:
+            route = prefixes.get(candidate.rstrip(b"/"))
+            if route is not None:
+                return route
+            if not candidate:
+                raise ClientError(Reason.PATH_UNKNOWN, "no route for this path", status=404)
+            candidate = candidate[: candidate.rfind(b"/")] if b"/" in candidate else b""

@@ -1,0 +1,134 @@
+"""Open streams: the WebSocket tunnel, and who ends what is still running when an answer changes.
+
+A tunnel passes bytes on as they come and follows the frames among them, so that limits hold and so that a Close frame
+of the proxy's own (1008, 4401, 4403) can be put in between two frames of the platform's.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Protocol
+
+from zt_proxy.core.errors import Reason
+from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.upstream.relay import Relay
+from zt_proxy.worker.wire.ws import FrameFollower, WsViolation, close_frame
+
+GOING_AWAY = 1001
+SESSION_OVER = 4401
+FORBIDDEN = 4403
+
+CLOSE_CODES = {
+    Reason.NO_RULE_MATCHED: FORBIDDEN,
+    Reason.RULE_DENIED: FORBIDDEN,
+    Reason.SHUTTING_DOWN: GOING_AWAY,
+}
+"""Close code per reason (RFC 6455 §7.4.2, private range); everything else is SESSION_OVER: sign in again."""
+
+
+class WebSocketTunnel:
+    """The two directions of one WebSocket."""
+
+    __slots__ = ("_closing", "_exchange", "_from_client", "_from_upstream", "_relay")
+
+    def __init__(self, exchange: Exchange, relay: Relay, max_message: int, extensions: bool) -> None:
+        self._exchange = exchange
+        self._relay = relay
+        self._from_client = FrameFollower(max_message, masked=True, extensions=extensions)
+        self._from_upstream = FrameFollower(max_message, masked=False, extensions=extensions)
+        self._closing: bytes | None = None
+        relay.raw = self
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes of the client; a frame that may not go on ends the tunnel."""
+        relay = self._relay
+        if self._closing is not None or relay.connection is None:
+            return
+        relay.bytes_in += len(data)
+        try:
+            self._from_client.feed(data)
+        except WsViolation as violation:
+            self.close(violation.code, violation.detail)
+            return
+        relay.connection.transport.write(data)
+
+    def from_upstream(self, data: bytes) -> None:
+        """Bytes of the platform. While closing, only the rest of the frame that had begun goes on."""
+        relay = self._relay
+        relay.bytes_out += len(data)
+        connection = self._exchange.connection
+        try:
+            boundary = self._from_upstream.split_at_boundary(data)
+        except WsViolation as violation:
+            self.close(violation.code, violation.detail)
+            return
+        if self._closing is not None:
+            if boundary:
+                connection.write(data[:boundary] + self._closing)
+                self._end()
+            return
+        connection.write(data)
+        if connection.congested and relay.connection is not None:
+            relay.connection.transport.pause_reading()
+
+    def client_writable(self, writable: bool) -> None:
+        self._relay.client_writable(writable)
+
+    def client_gone(self) -> None:
+        """The client's connection ended: end the platform's."""
+        self._relay.cancel()
+
+    def close(self, code: int, reason: str) -> None:
+        """End both sides with a Close frame. In the middle of a platform's frame, the rest of it goes first."""
+        if self._closing is not None or self._exchange.done:
+            return
+        upstream = self._relay.connection
+        if upstream is not None and self._from_client.at_boundary and not self._from_client.closed:
+            upstream.transport.write(close_frame(GOING_AWAY, "", mask=os.urandom(4)))
+        frame = close_frame(code, reason)
+        if self._from_upstream.at_boundary:
+            if not self._from_upstream.closed:
+                self._exchange.connection.write(frame)
+            self._end()
+        else:
+            self._closing = frame
+
+    @property
+    def closing(self) -> bool:
+        """A Close frame waits for the end of a frame of the platform's."""
+        return self._closing is not None
+
+    def _end(self) -> None:
+        self._relay.end_tunnel()
+
+
+class StillAllowed(Protocol):
+    """Decides an open stream again."""
+
+    def still_allowed(self, exchange: Exchange) -> Reason | None: ...
+
+
+def cut(exchange: Exchange, reason: Reason) -> None:
+    """End what is still running of an exchange: a WebSocket with a Close frame, anything else by closing its bytes."""
+    if exchange.done:
+        return
+    if exchange.tunnel is not None:
+        exchange.tunnel.close(CLOSE_CODES.get(reason, SESSION_OVER), reason.value)
+    elif exchange.relay is not None:
+        exchange.relay.cancel(reason)
+        exchange.connection.abort()
+
+
+def recheck(exchanges: Iterable[Exchange], gateway: StillAllowed) -> None:
+    """Cut every stream whose answer turned."""
+    for exchange in list(exchanges):
+        reason = gateway.still_allowed(exchange)
+        if reason is not None:
+            cut(exchange, reason)
+
+
+def cut_session(exchanges: Iterable[Exchange], sid: str, reason: Reason) -> None:
+    """Cut every stream of a session; an empty sid means of every session."""
+    for exchange in list(exchanges):
+        entry = exchange.session
+        if entry is not None and (not sid or entry.session.sid == sid):
+            cut(exchange, reason)

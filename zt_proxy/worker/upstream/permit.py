@@ -1,0 +1,71 @@
+"""Proof that a request may go upstream. `relay` takes nothing else, and only an ALLOW makes one."""
+
+from enum import StrEnum
+
+from zt_proxy.core.types import Decision, Effect
+
+
+class Permitted:
+    """A request that the policy allowed. Raises PermissionError when made from anything but an ALLOW."""
+
+    __slots__ = ("decision",)
+
+    internal = False
+
+    def __init__(self, decision: Decision) -> None:
+        if decision.effect is not Effect.ALLOW:
+            raise PermissionError(f"{decision.effect} is not a permission")
+        self.decision = decision
+
+
+class InternalPlace(StrEnum):
+    """The closed list of what the proxy itself answers, through its portal, before any policy."""
+
+    PORTAL_HOME = "/"
+    RESUME = "/.zt/resume"
+    SESSION_STATE = "/.zt/session"
+    JWKS = "/.zt/jwks.json"
+    SIGN_OUT = "/.zt/sign-out"
+    PORTAL_INDEX = "/.zt/"
+    SIGN_IN = "/.zt/sign-in"
+    CALLBACK = "/.zt/callback"
+    SIGNED_OUT = "/.zt/signed-out"
+
+
+_ON_APP_HOSTS = {
+    InternalPlace.RESUME: (b"GET",),
+    InternalPlace.SESSION_STATE: (b"GET",),
+    InternalPlace.JWKS: (b"GET", b"HEAD"),
+    InternalPlace.SIGN_OUT: (b"GET",),
+}
+_ON_PORTAL = {
+    InternalPlace.PORTAL_HOME: (b"GET", b"HEAD"),
+    InternalPlace.PORTAL_INDEX: (b"GET", b"HEAD"),
+    InternalPlace.SIGN_IN: (b"GET", b"POST"),
+    InternalPlace.CALLBACK: (b"GET",),
+    InternalPlace.SESSION_STATE: (b"GET",),
+    InternalPlace.JWKS: (b"GET", b"HEAD"),
+    InternalPlace.SIGN_OUT: (b"GET", b"POST"),
+    InternalPlace.SIGNED_OUT: (b"GET",),
+}
+_APP_PLACES = {place.value.encode(): (place, methods) for place, methods in _ON_APP_HOSTS.items()}
+_PORTAL_PLACES = {place.value.encode(): (place, methods) for place, methods in _ON_PORTAL.items()}
+
+
+class Internal:
+    """A request for one of the proxy's own places; made only by `internal`."""
+
+    __slots__ = ("place",)
+
+    internal = True
+
+    def __init__(self, place: InternalPlace) -> None:
+        self.place = place
+
+
+def internal(path: bytes, method: bytes, *, portal: bool) -> Internal | None:
+    """The permit for a place of the proxy, or None if there is no such place at this kind of host (ZT-APP-01)."""
+    found = (_PORTAL_PLACES if portal else _APP_PLACES).get(path)
+    if found is None or method not in found[1]:
+        return None
+    return Internal(found[0])

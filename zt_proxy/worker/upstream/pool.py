@@ -1,0 +1,280 @@
+"""Connections to one upstream: the newest idle one first, bounded in number, opened on demand.
+
+A connection goes back into the pool only after exactly one whole response to its one request (ZT-SMUG-18).
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import Protocol
+
+from zt_proxy.core.clock import Clock
+from zt_proxy.core.errors import Reason, UnavailableError, UpstreamError, ZtError
+from zt_proxy.worker.settings import UpstreamSettings
+from zt_proxy.worker.wire.h1_response import ResponseParser, ResponseSink
+
+
+class Borrower(ResponseSink, Protocol):
+    """What uses a connection for one request."""
+
+    def upstream_ready(self, connection: "UpstreamConnection") -> None: ...
+
+    def upstream_failed(self, error: ZtError) -> None: ...
+
+    def upstream_lost(self, stale: bool) -> None:
+        """The connection ended in the middle. `stale`: it was reused and nothing had come back on it."""
+
+    def upstream_fed(self) -> None:
+        """All that one read brought was delivered."""
+
+    def upstream_raw(self, data: bytes) -> None:
+        """Bytes of a tunnel."""
+
+    def upstream_writable(self, writable: bool) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection. `borrower` is None while it is idle."""
+
+    __slots__ = ("_answered", "_parser", "_pool", "borrower", "idle_since", "reused", "transport", "tunnel")
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: "UpstreamPool") -> None:
+        self._pool = pool
+        self._answered = False
+        self.borrower: Borrower | None = None
+        self.idle_since = 0.0
+        self.reused = False
+        self.tunnel = False
+        self._parser = ResponseParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def send(self, borrower: Borrower, method: bytes, head: bytes) -> None:
+        """Begin a request: its head, with as much of its body as is at hand."""
+        self.borrower = borrower
+        self._answered = False
+        self._parser.expect(method)
+        self.transport.write(head)
+
+    # ResponseSink, so that the parser outlives its borrowers
+    def on_interim(self, head: object) -> None:
+        self.borrower.on_interim(head)  # type: ignore[union-attr, arg-type]
+
+    def on_response(self, head: object) -> None:
+        self.borrower.on_response(head)  # type: ignore[union-attr, arg-type]
+
+    def on_response_body(self, data: bytes) -> None:
+        self.borrower.on_response_body(data)  # type: ignore[union-attr]
+
+    def on_response_end(self) -> None:
+        self.borrower.on_response_end()  # type: ignore[union-attr]
+
+    def data_received(self, data: bytes) -> None:
+        borrower = self.borrower
+        if borrower is None:
+            self.discard()  # bytes without a request: nobody's answer
+            return
+        if self.tunnel:
+            borrower.upstream_raw(data)
+            return
+        self._answered = True
+        try:
+            rest = self._parser.feed(data)
+        except UpstreamError as error:
+            self.discard()
+            borrower.upstream_failed(error)
+            return
+        borrower.upstream_fed()
+        if rest and self._switched():
+            borrower.upstream_raw(rest)
+
+    def _switched(self) -> bool:
+        """The response just parsed was a 101 that the borrower took."""
+        return self.tunnel
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        borrower, self.borrower = self.borrower, None
+        if borrower is None:
+            return
+        self.borrower = borrower
+        ended = exc is None and not self.tunnel and self._parser.at_eof()
+        self.borrower = None
+        if ended:
+            borrower.upstream_fed()
+        else:
+            borrower.upstream_lost(self.reused and not self._answered)
+
+    def pause_writing(self) -> None:
+        if self.borrower is not None:
+            self.borrower.upstream_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.borrower is not None:
+            self.borrower.upstream_writable(True)
+
+    def release(self) -> None:
+        """One whole response to one whole request: anyone may use it next."""
+        self.borrower = None
+        self.reused = True
+        self._pool.give_back(self)
+
+    def discard(self) -> None:
+        """Never to be used again."""
+        self.borrower = None
+        self._pool.forget(self)
+        self.transport.abort()
+
+    def finish(self) -> None:
+        """Close after what was written is out."""
+        self.borrower = None
+        self._pool.forget(self)
+        self.transport.close()
+
+
+class UpstreamPool:
+    """The connections of one upstream."""
+
+    def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
+        self.settings = settings
+        self._monotonic = clock.monotonic
+        self._idle: list[UpstreamConnection] = []
+        self._open: set[UpstreamConnection] = set()
+        self._connecting = 0
+        self._waiting: deque[tuple[float, Borrower]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tls = _client_context(settings)
+
+    @property
+    def open(self) -> int:
+        return len(self._open)
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def take(self, borrower: Borrower, *, fresh: bool = False) -> None:
+        """Give `borrower` a connection, at once if one is idle; `fresh` opens a new one."""
+        while self._idle and not fresh:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                borrower.upstream_ready(connection)
+                return
+        if len(self._open) + self._connecting >= self.settings.max_connections and not self._make_room():
+            self._waiting.append((self._monotonic() + self.settings.connect_timeout, borrower))
+            return
+        self._start_connecting(borrower)
+
+    def _make_room(self) -> bool:
+        if not self._idle:
+            return False
+        self._idle.pop(0).discard()
+        return True
+
+    def _start_connecting(self, borrower: Borrower) -> None:
+        self._connecting += 1
+        task = asyncio.get_running_loop().create_task(self._connect(borrower))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Called by a connection whose request is done."""
+        if connection.transport.is_closing():
+            self.forget(connection)
+            return
+        while self._waiting:
+            _, borrower = self._waiting.popleft()
+            borrower.upstream_ready(connection)
+            return
+        connection.idle_since = self._monotonic()
+        self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Called by a connection that is closing."""
+        if connection not in self._open:
+            return
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._waiting and len(self._open) + self._connecting < self.settings.max_connections:
+            self._start_connecting(self._waiting.popleft()[1])
+
+    def abandon(self, borrower: Borrower) -> None:
+        """A borrower that was still waiting went away."""
+        self._waiting = deque(entry for entry in self._waiting if entry[1] is not borrower)
+
+    def sweep(self, now: float) -> None:
+        """Close what was idle too long; give up on who waited too long. `now` is monotonic seconds."""
+        limit = now - self.settings.idle_timeout
+        while self._idle and self._idle[0].idle_since < limit:
+            self._idle[0].discard()
+        while self._waiting and self._waiting[0][0] < now:
+            _, borrower = self._waiting.popleft()
+            borrower.upstream_failed(UnavailableError(Reason.UPSTREAM_BUSY, "all connections to the platform in use"))
+
+    async def close(self) -> None:
+        """Drop everything, and wait until no connection attempt is left."""
+        for connection in list(self._open):
+            connection.discard()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connect(self, borrower: Borrower) -> None:
+        try:
+            async with asyncio.timeout(self.settings.connect_timeout):
+                connection = await self._dial()
+        except (OSError, TimeoutError) as error:
+            self._connecting -= 1
+            borrower.upstream_failed(_why(error))
+        except BaseException:
+            self._connecting -= 1
+            raise
+        else:
+            self._connecting -= 1
+            self._open.add(connection)
+            borrower.upstream_ready(connection)
+
+    async def _dial(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        settings = self.settings
+        if settings.scheme == "unix":
+            _, connection = await loop.create_unix_connection(lambda: UpstreamConnection(self), settings.path)
+            return connection
+        transport, connection = await loop.create_connection(
+            lambda: UpstreamConnection(self),
+            settings.host,
+            settings.port,
+            ssl=self._tls,
+            server_hostname=(settings.server_name or settings.host) if self._tls else None,
+        )
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+def _client_context(settings: UpstreamSettings) -> ssl.SSLContext | None:
+    if settings.scheme != "https":
+        return None
+    context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.certificate is not None:
+        context.load_cert_chain(settings.certificate, settings.key)
+    return context
+
+
+def _why(error: BaseException) -> ZtError:
+    if isinstance(error, TimeoutError):
+        return UpstreamError(Reason.UPSTREAM_CONNECT_TIMEOUT, "no connection in time", status=504)
+    if isinstance(error, ssl.SSLError):
+        return UpstreamError(Reason.UPSTREAM_TLS, str(error))
+    return UpstreamError(Reason.UPSTREAM_UNREACHABLE, str(error))

@@ -1,0 +1,299 @@
+"""HTTP/1.1 from clients: bytes in, calls on a sink out. No IO.
+
+llhttp (through httptools) finds the tokens; this file adds what it lacks. A request is refused when its framing could
+be read in two ways (RFC 9112 §6.3, §11.2): a transfer coding in HTTP/1.0, a coding other than `chunked`, an upgrade
+with a body, a repeated single-valued header, a version that is not 1.0 or 1.1. Trailers are counted and dropped.
+
+One request is in flight per connection. Requests that a client pipelines behind it are kept as events (bounded by one
+read, because reading pauses) and delivered by `resume()`, in order, after the response before them.
+"""
+
+from collections import deque
+from typing import Protocol
+
+import httptools
+
+from zt_proxy.core.errors import ClientError, MalformedRequest, Reason, ZtError
+from zt_proxy.worker.wire import hygiene
+from zt_proxy.worker.wire.hygiene import Kind
+
+MAX_TRAILERS = 64
+CHUNK_OVERHEAD = 64 * 1024
+"""Bytes of chunk framing allowed beyond 16 per byte of body: bounds extensions and 1-byte chunks (CVE-2025-69229)."""
+
+_NONE: list[bytes | None] = [None] * hygiene.SLOTS
+known = hygiene.KNOWN.get
+classify = hygiene.classify
+SINGLE = hygiene.SINGLE
+FIRST_FORWARDED = hygiene.FIRST_NOTED_AND_FORWARDED
+COOKIE = int(Kind.COOKIE)
+CONTENT_LENGTH = int(Kind.CONTENT_LENGTH)
+TRANSFER_ENCODING = int(Kind.TRANSFER_ENCODING)
+CONNECTION = int(Kind.CONNECTION)
+UPGRADE = int(Kind.UPGRADE)
+
+
+class RequestHead:
+    """A request's head, as parsed. `noted[Kind.X]` is the value of a header the proxy looks at, or None.
+
+    `lines` are the headers that may go upstream, each `Name: value\\r\\n`, still without those the proxy adds.
+    """
+
+    __slots__ = ("chunked", "content_length", "keep_alive", "lines", "method", "minor", "noted", "target", "websocket")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.minor = 1
+        self.lines: list[bytes] = []
+        self.noted = _NONE.copy()
+        self.content_length = 0
+        self.chunked = False
+        self.keep_alive = True
+        self.websocket = False
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or self.content_length > 0
+
+
+class RequestSink(Protocol):
+    """Receives requests, one at a time."""
+
+    def on_request(self, head: RequestHead) -> None: ...
+
+    def on_body(self, data: bytes) -> None: ...
+
+    def on_end(self) -> None: ...
+
+    def on_error(self, error: ZtError) -> None:
+        """The bytes from here on are not HTTP: answer, then close."""
+
+
+class RequestParser:
+    """Parses the requests of one connection and hands them to `sink`, the next one only after `resume()`."""
+
+    __slots__ = (
+        "_backlog",
+        "_body",
+        "_busy",
+        "_count",
+        "_dead",
+        "_fed",
+        "_head",
+        "_in_head",
+        "_limit_bytes",
+        "_limit_count",
+        "_limit_target",
+        "_parser",
+        "_sink",
+        "_size",
+        "_tunnel",
+        "tail",
+    )
+
+    def __init__(self, sink: RequestSink, *, header_count: int, header_bytes: int, target_bytes: int) -> None:
+        self._sink = sink
+        self._limit_count = header_count
+        self._limit_bytes = header_bytes
+        self._limit_target = target_bytes
+        self._parser = httptools.HttpRequestParser(self)
+        self._backlog: deque[tuple[str, RequestHead | bytes | ZtError | None]] = deque()
+        self._busy = False
+        self._dead = False
+        self._tunnel = False
+        self._head = RequestHead()
+        self._in_head = False
+        self._count = 0
+        self._size = 0
+        self._fed = 0
+        self._body = 0
+        self.tail = b""
+        """Bytes behind an upgrade request: the tunnel's, never parsed as HTTP."""
+
+    @property
+    def idle(self) -> bool:
+        """Between requests, with no byte of the next one seen."""
+        return not (self._busy or self._fed or self._backlog)
+
+    @property
+    def backlog(self) -> bool:
+        """Something waits behind the request in flight: stop reading."""
+        return bool(self._backlog) or bool(self.tail)
+
+    def feed(self, data: bytes) -> None:
+        """Parse. Calls the sink; never raises for what a client sent."""
+        if self._dead:
+            return
+        if self._tunnel:
+            self.tail += data
+            return
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._in_head and self._fed > self._limit_bytes + self._limit_target:
+                raise ClientError(Reason.HEADERS_TOO_LARGE, "head without an end", status=431)
+        except httptools.HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
+            if self._head.websocket:
+                self.tail = rest
+                return
+            # an upgrade we do not offer is ignored (RFC 9110 §7.8): what follows is the next request
+            self._parser = httptools.HttpRequestParser(self)
+            if rest:
+                self.feed(rest)
+        except httptools.HttpParserError as error:
+            self._fail(_request_error(error))
+        except ZtError as error:
+            self._fail(error)
+
+    def resume(self) -> None:
+        """The response is out: deliver what was pipelined, up to the end of the next request."""
+        self._busy = False
+        self._tunnel = False
+        while self._backlog and not self._busy:
+            self._deliver(*self._backlog.popleft())
+
+    def _deliver(self, event: str, value: RequestHead | bytes | ZtError | None) -> None:
+        if isinstance(value, RequestHead):
+            self._sink.on_request(value)
+        elif isinstance(value, bytes):
+            self._sink.on_body(value)
+        elif isinstance(value, ZtError):
+            self._sink.on_error(value)
+        else:
+            self._busy = True
+            self._sink.on_end()
+
+    def _fail(self, error: ZtError) -> None:
+        self._dead = True
+        if self._busy:
+            self._backlog.append(("error", error))
+        else:
+            self._sink.on_error(error)
+
+    # ---- called by httptools ----
+
+    def on_message_begin(self) -> None:
+        self._head = RequestHead()
+        self._in_head = True
+        self._count = 0
+        self._size = 0
+        self._body = 0
+
+    def on_url(self, url: bytes) -> None:
+        head = self._head
+        head.target = head.target + url if head.target else url
+        if len(head.target) > self._limit_target:
+            raise ClientError(Reason.URI_TOO_LONG, f"target beyond {self._limit_target} bytes", status=414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count += 1
+        if not self._in_head:  # a trailer: never merged into the headers (RFC 9110 §6.5.1)
+            if self._count > MAX_TRAILERS:
+                raise MalformedRequest(Reason.MALFORMED, "too many trailers")
+            return
+        self._size += len(name) + len(value)
+        if self._count > self._limit_count or self._size > self._limit_bytes:
+            raise ClientError(Reason.HEADERS_TOO_LARGE, "too many or too large headers", status=431)
+        kind = known(name)
+        if kind is None:
+            kind = classify(name)
+        if kind == 0:
+            self._head.lines.append(b"%b: %b\r\n" % (name, value))
+            return
+        if kind == 1:
+            return
+        noted = self._head.noted
+        if noted[kind] is None:
+            noted[kind] = value.rstrip(b" \t")
+        elif kind in SINGLE:
+            raise MalformedRequest(Reason.MALFORMED, f"{name.decode('latin-1')} appears twice")
+        else:
+            joint = b"; " if kind == COOKIE else b", "
+            noted[kind] = noted[kind] + joint + value.rstrip(b" \t")  # type: ignore[operator]
+        if kind >= FIRST_FORWARDED:
+            self._head.lines.append(b"%b: %b\r\n" % (name, value))
+
+    def on_headers_complete(self) -> None:
+        head = self._head
+        parser = self._parser
+        self._in_head = False
+        self._count = 0
+        head.method = parser.get_method()
+        head.keep_alive = parser.should_keep_alive()
+        noted = head.noted
+        if parser.get_http_version() != "1.1":
+            head.minor = 0
+        if head.minor == 0 or noted[TRANSFER_ENCODING] or noted[CONNECTION] or noted[CONTENT_LENGTH]:
+            _frame(head, parser.get_http_version())
+            if noted[UPGRADE] is not None:
+                _consider_upgrade(head, parser.should_upgrade())
+                self._tunnel = head.websocket and not self._busy
+        if self._busy:
+            if head.websocket:
+                raise MalformedRequest(Reason.MALFORMED, "an upgrade behind another request")
+            self._backlog.append(("request", head))
+        else:
+            self._sink.on_request(head)
+
+    def on_body(self, data: bytes) -> None:
+        self._body += len(data)
+        if self._busy:
+            self._backlog.append(("body", data))
+        else:
+            self._sink.on_body(data)
+
+    def on_chunk_header(self) -> None:
+        if self._fed > CHUNK_OVERHEAD + self._limit_bytes + 16 * self._body:
+            raise MalformedRequest(Reason.MALFORMED, "chunk framing far larger than the body")
+
+    def on_message_complete(self) -> None:
+        self._fed = 0
+        if self._busy:
+            self._backlog.append(("end", None))
+        else:
+            self._busy = True
+            self._sink.on_end()
+
+
+def _request_error(error: httptools.HttpParserError) -> ZtError:
+    cause = error.__context__
+    if isinstance(cause, ZtError):
+        return cause
+    if isinstance(error, httptools.HttpParserCallbackError):
+        raise error  # our own mistake, not the client's
+    return MalformedRequest(Reason.MALFORMED, str(error))
+
+
+def _frame(head: RequestHead, version: str) -> None:
+    """Settle where the body ends; refuse what could be read in two ways."""
+    if version not in ("1.0", "1.1"):
+        raise ClientError(Reason.VERSION_REFUSED, f"HTTP/{version}", status=505)
+    noted = head.noted
+    coding = noted[TRANSFER_ENCODING]
+    if coding is not None:
+        if head.minor == 0:  # CVE-2026-2835
+            raise MalformedRequest(Reason.MALFORMED, "a transfer coding in HTTP/1.0")
+        if coding.lower() != b"chunked":
+            raise MalformedRequest(Reason.MALFORMED, "a transfer coding other than chunked")
+        head.chunked = True
+    length = noted[CONTENT_LENGTH]
+    if length is not None:
+        if not length.isdigit() or len(length) > 18:
+            raise MalformedRequest(Reason.MALFORMED, "Content-Length is not a number")
+        head.content_length = int(length)
+    connection = noted[CONNECTION]
+    if connection is not None and connection.lower() not in (b"keep-alive", b"close", b"upgrade"):
+        head.lines = hygiene.without_named(head.lines, connection)
+
+
+def _consider_upgrade(head: RequestHead, upgrading: bool) -> None:
+    """Only a WebSocket upgrade counts; any other is ignored. llhttp ends an upgrade's message at its head."""
+    if not upgrading:
+        return
+    if head.has_body or head.chunked:
+        raise MalformedRequest(Reason.MALFORMED, "an upgrade with a body")
+    upgrade = head.noted[UPGRADE] or b""
+    head.websocket = upgrade.lower() == b"websocket"
+    head.keep_alive = head.minor == 1

@@ -1,0 +1,199 @@
+"""HTTP/1.1 from platforms: bytes in, calls on a sink out. No IO.
+
+A platform's answer must be exactly one response to one request. Ambiguous framing, a second response, a body where
+none can be: each raises UpstreamError, and the connection must be thrown away, so that no byte reaches the next user.
+"""
+
+from typing import Protocol
+
+import httptools
+
+from zt_proxy.core.errors import Reason, UpstreamError, ZtError
+from zt_proxy.worker.wire import hygiene
+from zt_proxy.worker.wire.hygiene import ResponseKind
+
+MAX_INTERIM = 16
+
+known_response = hygiene.KNOWN_RESPONSE.get
+classify_response = hygiene.classify_response
+SET_COOKIE = int(ResponseKind.SET_COOKIE)
+RESPONSE_LENGTH = int(ResponseKind.CONTENT_LENGTH)
+RESPONSE_CODING = int(ResponseKind.TRANSFER_ENCODING)
+RESPONSE_CONNECTION = int(ResponseKind.CONNECTION)
+
+
+class ResponseHead:
+    """A platform's response head. `lines` may go to the client; `set_cookies` still have to be looked at."""
+
+    __slots__ = ("chunked", "content_length", "keep_alive", "lines", "noted", "set_cookies", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.lines: list[bytes] = []
+        self.set_cookies: list[bytes] = []
+        self.noted: dict[int, bytes] = {}
+        self.content_length: int | None = None
+        self.chunked = False
+        self.keep_alive = True
+
+
+class ResponseSink(Protocol):
+    """Receives the one response of one request."""
+
+    def on_interim(self, head: ResponseHead) -> None: ...
+
+    def on_response(self, head: ResponseHead) -> None: ...
+
+    def on_response_body(self, data: bytes) -> None: ...
+
+    def on_response_end(self) -> None: ...
+
+
+class ResponseParser:
+    """Parses the responses of one upstream connection.
+
+    `expect(method)` before each request; a byte that arrives without a request expected, or behind the end of its
+    response, is an error: the connection must be thrown away (response splitting, ZT-SMUG-17).
+    """
+
+    __slots__ = (
+        "_count",
+        "_done",
+        "_expecting",
+        "_head",
+        "_head_only",
+        "_in_head",
+        "_interim",
+        "_parser",
+        "_sink",
+        "_size",
+    )
+
+    def __init__(self, sink: ResponseSink) -> None:
+        self._sink = sink
+        self._parser = httptools.HttpResponseParser(self)
+        self._expecting = False
+        self._done = True
+        self._head = ResponseHead()
+        self._head_only = False
+        self._in_head = False
+        self._interim = 0
+        self._count = 0
+        self._size = 0
+
+    def expect(self, method: bytes) -> None:
+        """A request with this method goes out now."""
+        if self._head_only:  # llhttp still waits for the body that HEAD does not have
+            self._parser = httptools.HttpResponseParser(self)
+        self._head_only = method == b"HEAD"
+        self._expecting = True
+        self._done = False
+        self._interim = 0
+        self._size = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Parse. Gives the bytes behind a 101 (else none).
+
+        Raises UpstreamError(UPSTREAM_INVALID) for what is not exactly one response.
+        """
+        if not self._expecting or (self._done and self._head_only):
+            raise UpstreamError(Reason.UPSTREAM_INVALID, "bytes without a request")
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(cause, ZtError):
+                raise cause from None
+            if isinstance(error, httptools.HttpParserCallbackError):
+                raise
+            raise UpstreamError(Reason.UPSTREAM_INVALID, str(error)) from None
+        return b""
+
+    def at_eof(self) -> bool:
+        """The platform closed: True if that was the proper end of a close-delimited response, which is then ended."""
+        head = self._head
+        if self._done or self._in_head or not self._expecting or head.status < 200:
+            return False
+        if head.chunked or head.content_length is not None:
+            return False
+        self._finish()
+        return True
+
+    def _finish(self) -> None:
+        if not self._done:
+            self._done = True
+            self._sink.on_response_end()
+
+    # ---- called by httptools ----
+
+    def on_message_begin(self) -> None:
+        if self._done:
+            raise UpstreamError(Reason.UPSTREAM_INVALID, "a second response to one request")
+        self._head = ResponseHead()
+        self._in_head = True
+        self._count = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count += 1
+        self._size += len(name) + len(value)
+        if self._count > 256 or self._size > 256 * 1024:
+            raise UpstreamError(Reason.UPSTREAM_INVALID, "response headers too large")
+        if not self._in_head:
+            return
+        kind = known_response(name)
+        if kind is None:
+            kind = classify_response(name)
+        if kind == 0:
+            self._head.lines.append(b"%b: %b\r\n" % (name, value))
+        elif kind == SET_COOKIE:
+            self._head.set_cookies.append(value)
+        elif kind != 1:
+            noted = self._head.noted
+            if kind == RESPONSE_LENGTH and kind in noted:
+                raise UpstreamError(Reason.UPSTREAM_INVALID, "Content-Length appears twice")
+            noted[kind] = value.strip(b" \t")
+
+    def on_headers_complete(self) -> None:
+        head = self._head
+        self._in_head = False
+        parser = self._parser
+        status = head.status = parser.get_status_code()
+        if not 100 <= status <= 599:
+            raise UpstreamError(Reason.UPSTREAM_INVALID, f"status {status}")
+        if parser.get_http_version() not in ("1.0", "1.1"):
+            raise UpstreamError(Reason.UPSTREAM_INVALID, "not HTTP/1")
+        if status < 200 and status != 101:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise UpstreamError(Reason.UPSTREAM_INVALID, "a flood of interim responses")
+            self._sink.on_interim(head)
+            return
+        noted = head.noted
+        head.keep_alive = parser.should_keep_alive()
+        coding = noted.get(RESPONSE_CODING)
+        if coding is not None:
+            if coding.lower() != b"chunked":
+                raise UpstreamError(Reason.UPSTREAM_INVALID, "a transfer coding other than chunked")
+            head.chunked = True
+        length = noted.get(RESPONSE_LENGTH)
+        if length is not None:
+            if head.chunked or not length.isdigit() or len(length) > 18:
+                raise UpstreamError(Reason.UPSTREAM_INVALID, "ambiguous framing")
+            head.content_length = int(length)
+        connection = noted.get(RESPONSE_CONNECTION)
+        if connection is not None and connection.lower() not in (b"keep-alive", b"close", b"upgrade"):
+            head.lines = hygiene.without_named(head.lines, connection)
+        self._sink.on_response(head)
+        if self._head_only:
+            self._finish()
+
+    def on_body(self, data: bytes) -> None:
+        if self._done:
+            raise UpstreamError(Reason.UPSTREAM_INVALID, "a body where none can be")
+        self._sink.on_response_body(data)
+
+    def on_message_complete(self) -> None:
+        if self._head.status >= 200 or self._head.status == 101:
+            self._finish()
