@@ -11,7 +11,8 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from zt_proxy.config.build import Built, read
+from zt_proxy.config import read
+from zt_proxy.config.build import Built
 from zt_proxy.config.problems import ConfigurationProblems
 from zt_proxy.core import logs
 from zt_proxy.core.clock import Clock, SystemClock

@@ -9,7 +9,7 @@ the promise that nothing of one request is ever taken for a part of the next.
 import asyncio
 import ssl
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from zt_proxy.core.errors import ClientError, Reason, ZtError
 from zt_proxy.worker.edge.tls import Terms, TlsEngine
@@ -96,15 +96,14 @@ class Connection(asyncio.Protocol):
     # ---- asyncio ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        peer = transport.get_extra_info("peername")
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
+        peer = self.transport.get_extra_info("peername")
         self.peer = peer[0] if peer else "unix"
         self.deadline = self._listener.now() + self._listener.limits.handshake_timeout
-        transport.set_write_buffer_limits(high=self._listener.limits.buffer)
+        self.transport.set_write_buffer_limits(high=self._listener.limits.buffer)
         if not self._listener.opened(self):
             self.state = State.CLOSED
-            transport.abort()
+            self.transport.abort()
             return
         if self._listener.proxied(self.peer):
             self.state = State.PROXY

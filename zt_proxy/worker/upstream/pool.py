@@ -7,7 +7,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from typing import Protocol
+from typing import Protocol, cast
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError, UpstreamError, ZtError
@@ -51,8 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = ResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
 
     def send(self, borrower: Borrower, method: bytes, head: bytes) -> None:
         """Begin a request: its head, with as much of its body as is at hand."""
