@@ -136,3 +136,25 @@ async def test_a_refusal_is_told_in_the_proxys_words(browser, app):  # noqa: F81
     await page.goto(f"{url}/editor")
     await page.get_by_role("button", name="Deploy").click()
     await page.get_by_text("You may not do this — No rule of this route allows it.").wait_for()
+
+
+async def test_a_deploy_after_an_old_sign_in_offers_a_way_that_loses_nothing(browser, app):  # noqa: F811
+    url, headers = app
+    context = await browser.new_context(extra_http_headers=headers)
+    page = await context.new_page()
+    problem = '{"title": "Please confirm", "status": 401, "reason": "reauth-required"}'
+    await page.route(
+        "**/api/deploy",
+        lambda route: route.fulfill(status=401, content_type="application/problem+json", body=problem),
+    )
+    await page.goto(f"{url}/editor")
+    await page.locator("#fields li:last-child input").fill("Typed and not saved")
+    await page.get_by_role("button", name="Deploy").click()
+    async with context.expect_page() as opened:
+        await page.get_by_role("link", name="Confirm that it is you").click()
+    beside = await opened.value
+    await beside.get_by_role("heading", name="It is you, Rita Roth").wait_for()
+    await page.unroute("**/api/deploy")
+    await page.get_by_role("button", name="Deploy").click()
+    await page.get_by_text("Version 2 is deployed.").wait_for()
+    assert await page.locator("#fields li:last-child input").input_value() == "Typed and not saved"

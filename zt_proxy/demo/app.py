@@ -59,6 +59,8 @@ def build_app(config: AppConfig) -> web.Application:
         [
             web.get("/", handlers.records_page),
             web.get("/editor", handlers.editor_page),
+            web.get("/confirm", handlers.confirm_page),
+            web.get("/welcome", handlers.confirm_page),
             web.get("/live", handlers.live),
             web.get("/api/me", handlers.me),
             web.get("/api/form", handlers.form),
@@ -89,6 +91,14 @@ class _App:
         """The form's editor."""
         values = {"caller": request[CALLER], "here": "editor", "types": FIELD_TYPES, "version": self._state.version}
         return page("app_editor.html", values | {"fields": self._state.fields})
+
+    async def confirm_page(self, request: web.Request) -> web.Response:
+        """Says that the person is through.
+
+        The proxy guards `/confirm` by the rule of the deploy, `/welcome` by a sign-in. A page that waits in
+        another tab with unsaved work sends people here, and loses nothing.
+        """
+        return page("app_confirm.html", {"caller": request[CALLER], "here": ""})
 
     async def me(self, request: web.Request) -> web.Response:
         """What the proxy says of who asks."""

@@ -112,7 +112,8 @@ def free_port(wanted: int) -> int:
 _BUILTIN_RULES = """\
       - id: staff-read
         allow:
-          - {methods: [GET, HEAD], paths: ["/", "/static/**", "/live", "/api/records", "/api/form", "/api/me"]}
+          - {methods: [GET, HEAD], paths: ["/", "/static/**", "/live", "/welcome"]}
+          - {methods: [GET, HEAD], paths: ["/api/records", "/api/form", "/api/me"]}
         to: {groups: [staff]}
       - id: makers-edit
         allow:
@@ -122,6 +123,7 @@ _BUILTIN_RULES = """\
       - id: releasers-deploy
         allow:
           - {methods: [POST], paths: ["/api/deploy"]}
+          - {methods: [GET], paths: ["/confirm"]}  # a page to come back through when the sign-in has grown old
         to: {groups: [releasers]}
         require: {reauth: 5m}
 """
@@ -141,7 +143,7 @@ _NODE_RED_RULES = """\
           - {methods: [POST], paths: ["/flows", "/flow"]}
           - {methods: [PUT, DELETE], paths: ["/flow/*"]}
         to: {groups: [releasers]}
-        require: {reauth: 5m}
+        require: {reauth: 15m}
 """
 
 

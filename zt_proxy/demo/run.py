@@ -46,7 +46,7 @@ _MAY: dict[AppKind, dict[str, str]] = {
     "node-red": {
         "vera": "look at flows",
         "max": "look, and press inject",
-        "rita": "all that, and deploy after a sign-in of the last 5 minutes",
+        "rita": "all that, and deploy after a sign-in of the last 15 minutes",
         "olaf": "nothing: in no group that a rule allows",
         "nina": "nothing: the provider attests no second factor",
     },
@@ -243,8 +243,7 @@ async def _show(console: Console, state_dir: Path, app: AppKind, port: int, modu
         console.print(f"Open  [bold]{layout.app_url}/[/bold]")
         console.print(_people(app))
         console.print("The second factor is shown on the page that asks for it.")
-        console.print("Your browser will warn of a certificate it does not know, once for each of three addresses;")
-        console.print(f"or let it trust {layout.ca}", soft_wrap=True)
+        console.print(f"The browser warns of an unknown certificate, or trusts {layout.ca}", soft_wrap=True)
         console.print(f"Rules: {layout.config}   Log: {running.proxy.log}", soft_wrap=True)
         console.print("Ctrl-C ends it.")
         await running.proxy.process.wait()

@@ -3,24 +3,20 @@
 
 const byId = (id) => document.getElementById(id);
 
-function notice(text, bad, signIn) {
+// `way` is [text, path] of a link to a page that helps; it opens beside this one, so that nothing typed here is lost.
+function notice(text, bad, way) {
   const box = byId('notice');
   box.querySelector('p').textContent = text;
   box.classList.toggle('bad', bad);
   const link = box.querySelector('a');
-  link.hidden = !signIn;
-  if (signIn) link.href = signIn;
+  link.hidden = !way;
+  if (way) [link.textContent, link.href] = way;
   box.hidden = false;
 }
 
-// Only https addresses are followed, and never `javascript:`: the answer may come from anywhere on the way.
-function signInAddress(problem) {
-  try {
-    const url = new URL(problem.login_url || location.pathname, location.href);
-    return url.protocol === 'https:' || url.origin === location.origin ? url.href : '';
-  } catch {
-    return '';
-  }
+// A page of this app that the proxy guards by the rule that said no: opening it is the way through the sign-in.
+function wayThrough(problem) {
+  return problem.reason === 'reauth-required' ? ['Confirm that it is you', '/confirm'] : ['Sign in again', '/welcome'];
 }
 
 // Gives the parsed answer, or null after telling the person why not.
@@ -39,7 +35,7 @@ async function send(method, path, body) {
   if (answer.ok) return answer.status === 204 ? {} : answer.json();
   const problem = await answer.json().catch(() => ({}));
   const text = [problem.title, problem.detail].filter(Boolean).join(' — ') || `The server answered ${answer.status}.`;
-  notice(text, true, answer.status === 401 ? signInAddress(problem) : '');
+  notice(text, true, answer.status === 401 ? wayThrough(problem) : null);
   return null;
 }
 
@@ -186,4 +182,4 @@ function editor() {
 byId('notice').querySelector('button').addEventListener('click', () => { byId('notice').hidden = true; });
 if (byId('records')) records();
 if (byId('fields')) editor();
-live();
+if (byId('live')) live();
