@@ -434,6 +434,7 @@ WEAK = {
     "point off the curve": lambda: changed(good_ec(), x=b64encode(b"\x01" * 32)),
     "point at infinity": lambda: changed(good_ec(), x=b64encode(bytes(32)), y=b64encode(bytes(32))),
     "short coordinate": lambda: changed(good_ec(), x=b64encode(b"\x01" * 31)),
+    "long coordinate": lambda: (jwk := good_ec()) | {"x": b64encode(b"\x00" + b64decode(jwk["x"]))},
     "no y": lambda: {name: value for name, value in good_ec().items() if name != "y"},
     "curve as a list": lambda: changed(good_ec(), crv=["P-256"]),
     "OKP with X25519": lambda: changed(ed_key().jwk, crv="X25519"),
