@@ -17,11 +17,14 @@ def check(checking: Checking) -> None:
     schema, problems = checking.schema, checking.problems
     if not schema.listen and schema.complete("listen"):
         problems.error(schema.at("listen"), "`listen` is empty", "at least one listener")
-    seen: dict[str, str] = {}
+    # A listener that was not understood at all is not in the list any more; its certificates are unknown.
+    if not schema.complete("listen") and not any(listener.damaged for listener in schema.listen):
+        checking.all_leaves_known = False
+    seen: set[str] = set()
     for listener in schema.listen:
         if listener.name in seen:
             problems.error(listener.at("name"), f"the listener name `{listener.name}` is used twice")
-        seen[listener.name] = listener.name
+        seen.add(listener.name)
         _listener(checking, listener)
     _portal(checking)
     checking.networks(schema, "trusted_proxies", schema.trusted_proxies)
@@ -55,20 +58,19 @@ def _certificates(checking: Checking, listener: Listener) -> None:
     for one, other in (("certificate", "key"), ("key", "certificate")):
         if getattr(tls, one) and not getattr(tls, other) and not tls.damaged:
             problems.error(tls.at(one), f"`{one}` without `{other}`")
-            checking.all_leaves_known = False
     if tls.certificate and tls.certificates:
         problems.error(tls.at("certificates"), "both `certificate` and `certificates`", "one of them")
     if not tls.certificate and not tls.key and not tls.certificates and not tls.damaged:
         problems.error(tls.start, f"listener `{listener.name}` has no certificate", "`certificate` and `key`")
-    if tls.certificate and tls.key:
+    if tls.certificate:
         _pair(checking, tls.certificate, tls.key, (tls.at("certificate"), tls.at("key")))
     for single in tls.certificates:
         _pair(checking, single.certificate, single.key, (single.at("certificate"), single.at("key")))
 
 
-def _pair(checking: Checking, chain: str, key: str, at: tuple[Mark | None, Mark | None]) -> None:
+def _pair(checking: Checking, chain: str, key: str | None, at: tuple[Mark | None, Mark | None]) -> None:
     leaf = checking.attempt(at[0], read_leaf, checking.path(chain))
-    public_key = checking.attempt(at[1], read_public_key, checking.path(key))
+    public_key = checking.attempt(at[1], read_public_key, checking.path(key)) if key else None
     if leaf is None:
         checking.all_leaves_known = False
         return

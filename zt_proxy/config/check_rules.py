@@ -194,6 +194,8 @@ def _speaks_for(wide: Rule, narrow: Rule) -> bool:
 
 
 def _fits_all(wide: Rule, narrow: Rule, folds: bool) -> bool:
+    if any(match.methods == [] or match.paths == [] for match in narrow.allow or ()):
+        return False  # matches nothing, which has been told
     return bool(narrow.allow) and all(
         any(_match_covers(one, match, folds) for one in wide.deny or wide.allow or ()) for match in narrow.allow or ()
     )

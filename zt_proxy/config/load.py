@@ -1,5 +1,6 @@
 """Read the file: YAML, schema, and every problem of both at once. Nothing outside the file is touched."""
 
+import re
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
@@ -15,6 +16,8 @@ from zt_proxy.config.tree import Mapping, Sequence, parse, read_text
 
 NOT_BUILT = "not built yet"
 _ROUNDS = 50
+_REFERENCE = re.compile(r"\$\{(env|file):")
+_SECRET_KEYS = frozenset({"client_secret", "value"})
 _KINDS = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -61,6 +64,7 @@ def _understand(tree: Mapping, problems: Collector) -> Schema | None:
 
     Only the first round speaks: what fails later fails because something was taken out.
     """
+    _refuse_references(tree, problems)
     for number in range(_ROUNDS):
         try:
             return Schema.model_validate(tree)
@@ -76,6 +80,22 @@ def _understand(tree: Mapping, problems: Collector) -> Schema | None:
     return None
 
 
+def _refuse_references(value: Any, problems: Collector) -> None:
+    """`${…}` anywhere but in a secret would be taken literally: refuse it."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            if isinstance(child, str) and key not in _SECRET_KEYS and _REFERENCE.search(child):
+                problems.error(
+                    value.values_at[key], f"`{key}` cannot refer to the environment or to files", "the value itself"
+                )
+            _refuse_references(child, problems)
+    elif isinstance(value, Sequence):
+        for index, child in enumerate(value):
+            if isinstance(child, str) and _REFERENCE.search(child):
+                problems.error(value.items_at[index], "only secrets can refer to the environment or to files")
+            _refuse_references(child, problems)
+
+
 def _tell(tree: Mapping, detail: ErrorDetails, problems: Collector) -> None:
     location, kind = detail["loc"], detail["type"]
     parent, key = _value(tree, location[:-1]), location[-1] if location else ""
@@ -88,6 +108,8 @@ def _tell(tree: Mapping, detail: ErrorDetails, problems: Collector) -> None:
             hint = nearest(str(key), keys(model)) or f"known here: {choice(keys(model))}"
             problems.error(at, f"unknown key `{key}`", hint=hint)
         return
+    if kind == "missing" and isinstance(parent, Mapping) and parent.damaged:
+        return  # a merge key or a strange key stood there, and has been told
     if kind == "missing":
         meant = {nearest(name, [str(key)]) for name in parent if name not in keys(model)} if model and parent else set()
         if not any(meant):
@@ -100,13 +122,21 @@ def _tell(tree: Mapping, detail: ErrorDetails, problems: Collector) -> None:
     if kind == "value_error":
         problems.error(at, f"`{_name(location)}`: {context['error']}")
     elif kind == "literal_error":
+        if kind == "literal_error" and isinstance(value, str) and str(context["expected"]).isdigit():
+            problems.error(at, f"`{_name(location)}` is text", f"`{context['expected']}`, without quotes")
+            return
         words = [word.strip("' ") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
         said = f"`{value}`" if isinstance(value, str | int | float) else _kind(value)
         hint = nearest(str(value), words) if isinstance(value, str) else ""
         problems.error(at, f"`{_name(location)}` is {said}", choice(words), hint)
     elif kind in _KINDS:
         quote = kind == "string_type" and isinstance(value, int | float)
-        problems.error(at, f"`{_name(location)}` is {_kind(value)}", _KINDS[kind], "put it in quotes" if quote else "")
+        item = "an item of " if isinstance(location[-1], int) else ""
+        problems.error(
+            at, f"{item}`{_name(location)}` is {_kind(value)}", _KINDS[kind], "put it in quotes" if quote else ""
+        )
+    elif kind == "greater_than_equal":
+        problems.error(at, f"`{_name(location)}` is {value}", f"{context['ge']} or more")
     else:
         problems.error(at, f"`{_name(location)}`: {detail['msg'][0].lower()}{detail['msg'][1:]}")
 

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from zt_proxy.worker.settings import UpstreamSettings
 
@@ -110,7 +110,7 @@ def upstream(text: str) -> UpstreamSettings:
         if not path.startswith("/") or path.endswith("/") or "\0" in path:
             raise ValueError(f"`{text}` names no socket; expected `unix:/path.sock`")
         return UpstreamSettings("unix", path=path)
-    parts = urlsplit(text) if "://" in text else None
+    parts = _parts(text) if "://" in text else None
     if parts is not None and parts.scheme in {"ws", "wss"}:
         raise ValueError(f"`{text}`: write `http` for `ws` (`https` for `wss`); WebSockets need nothing more")
     if parts is not None and parts.scheme in {"http", "https"} and parts.path not in {"", "/"}:
@@ -121,9 +121,16 @@ def upstream(text: str) -> UpstreamSettings:
     return UpstreamSettings(scheme, host=host, port=port)
 
 
+def _parts(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        raise ValueError(f"`{text}` is not a URL") from None
+
+
 def issuer(text: str) -> tuple[str, str]:
     """Scheme and host of an issuer URL (OpenID Connect Discovery §3: no query, no fragment). Raises ValueError."""
-    parts = urlsplit(text)
+    parts = _parts(text)
     if parts.scheme not in {"https", "http"} or not parts.hostname or "@" in parts.netloc:
         raise ValueError(f"`{text}` is not an issuer URL; expected `https://…`")
     if parts.query or parts.fragment or any(character.isspace() for character in text):

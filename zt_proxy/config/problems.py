@@ -90,7 +90,7 @@ class Collector:
 def nearest(word: str, words: Iterable[str]) -> str:
     """`did you mean …?` for the closest of `words`, or nothing."""
     spelled = {candidate.lower(): candidate for candidate in words}
-    found = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.65)
     return f"did you mean `{spelled[found[0]]}`?" if found else ""
 
 

@@ -17,8 +17,18 @@ from zt_proxy.config.problems import START, Collector, Mark
 MAX_BYTES = 1024 * 1024
 MAX_VALUES = 20_000
 MAX_DEPTH = 24
+_PARSER_FAULTS = (
+    YAMLError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
 _CORE = "tag:yaml.org,2002:"
-_QUOTED = re.compile(r"'[^']{2,}'|\"[^\"]{2,}\"")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 class Mapping(dict[str, Any]):
@@ -78,19 +88,13 @@ def parse(text: str, problems: Collector) -> Mapping | None:
         mark = error.problem_mark or error.context_mark
         said = ": ".join(str(part) for part in (error.context, error.problem) if part)
         # The parser quotes what it stumbled over, which may be a secret written without quotes.
-        message = _QUOTED.sub("…", said.splitlines()[0] if said else "cannot be parsed")
-        problems.error(_mark(mark) if mark else START, f"not valid YAML: {message}")
+        message = _QUOTED.sub(_harmless, said.splitlines()[0] if said else "cannot be parsed")
+        begun = _mark(error.context_mark) if error.context_mark and error.problem_mark else None
+        hint = f"begun at line {begun.line}, column {begun.column}" if begun else ""
+        problems.error(_mark(mark) if mark else START, f"not valid YAML: {message}", hint=hint)
     except RecursionError:
         problems.error(START, f"nested deeper than {MAX_DEPTH} levels")
-    except (
-        YAMLError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        AssertionError,
-        NotImplementedError,
-    ) as error:
+    except _PARSER_FAULTS as error:
         # ruamel raises these on some malformed escapes and directives; their text is not fit to print.
         problems.error(_reader_mark(text, error), f"not valid YAML ({type(error).__name__})")
     else:
@@ -115,6 +119,12 @@ def read_text(path: Path, problems: Collector) -> str | None:
         at = Mark(before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
         problems.error(at, "not UTF-8 text")
         return None
+
+
+def _harmless(quoted: re.Match[str]) -> str:
+    """Single characters and the parser's own `<token names>` stay; anything else might be a secret."""
+    inside = quoted[0][1:-1]
+    return quoted[0] if len(inside) <= 1 or (inside.startswith("<") and inside.endswith(">")) else "…"
 
 
 class _Reader:

@@ -115,6 +115,10 @@ class RouteSettings(msgspec.Struct, frozen=True):
     machines_only: bool = False
     """Never answer with a redirect or a page."""
 
+    def __repr__(self) -> str:
+        """Without the shared secret: settings end up in logs and tracebacks."""
+        return f"RouteSettings(name={self.name!r}, host={self.host!r}, prefix={self.prefix!r})"
+
 
 class PortalSettings(msgspec.Struct, frozen=True):
     """Where people sign in: the public origin, and the private socket of the control process behind it."""

@@ -1,0 +1,46 @@
+"""A folder with certificates of every kind, as the configuration files here name them."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+import trustme
+
+from zt_proxy.core.clock import ManualClock
+
+CLOCK = ManualClock()
+NOW = datetime.datetime.fromtimestamp(CLOCK.now(), datetime.UTC)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    ca = trustme.CA()
+
+    def issue(name: str, *hosts: str, before: int = -400, after: int = 90) -> None:
+        leaf = ca.issue_cert(
+            *hosts,
+            not_before=NOW + datetime.timedelta(days=before),
+            not_after=NOW + datetime.timedelta(days=after),
+            key_type=trustme.KeyType.ECDSA,
+        )
+        leaf.private_key_pem.write_to_path(folder / f"{name}.key")
+        (folder / f"{name}.pem").write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+
+    hosts = ("auth.example.com", "flows.example.com", "app.example.com", "other.example.com")
+    issue("site", *hosts)
+    issue("other", *hosts)
+    issue("expired", "*.example.net", after=-1)
+    issue("future", "*.example.net", before=1)
+    issue("soon", "*.example.net", after=13)
+    issue("wild", "*.example.com", "127.0.0.1")
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    (folder / "secret").write_text("the-client-secret\n")
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, certificates: Path) -> Path:
+    """A folder with `certs/` in it."""
+    (tmp_path / "certs").symlink_to(certificates)
+    return tmp_path

@@ -1,0 +1,108 @@
+"""Files that are right, for tests to change."""
+
+PLAIN = """version: 1
+listen:
+  - {name: web, address: "0.0.0.0:8443", tls: {certificate: certs/site.pem, key: certs/site.key}}
+portal: {url: "https://auth.example.com:8443"}
+identity:
+  providers:
+    corp: {issuer: "https://sso.example.com", client_id: zt, client_secret: "${file:certs/secret}"}
+routes:
+  - name: builder
+    host: flows.example.com
+    upstream: http://127.0.0.1:1880
+    rules:
+      - {id: staff, allow: [{methods: [GET], paths: ["/**"]}], to: {groups: [staff]}}
+      - {id: deploy, allow: [{methods: [POST], paths: ["/flows"]}], to: {groups: [releasers]}, require: {reauth: 5m}}
+      - {id: no-settings, deny: [{paths: ["/settings/**"]}], to: anyone-signed-in, mode: report}
+      - {id: health, allow: [{methods: [GET], paths: [/healthz]}], to: public}
+"""
+
+EVERYTHING = """version: 1
+state_dir: ../state
+runtime_dir: /run/zt
+listen:
+  - name: web
+    address: "[::]:443"
+    tls:
+      certificates:
+        - {certificate: certs/site.pem, key: certs/site.key}
+        - {certificate: certs/wild.pem, key: certs/wild.key}
+      minimum: 1.3
+    proxy_protocol: {from: [10.1.0.0/16]}
+portal: {url: "https://auth.example.com"}
+identity:
+  providers:
+    corp:
+      issuer: http://127.0.0.1:3000
+      client_id: zt
+      client_secret: "${env:ZT_TEST_SECRET}"
+      display_name: The Corporation
+      scopes: [openid, groups]
+      acr_values: [phr]
+      amr_values: [hwk]
+      groups_claim: roles
+      claims: [department]
+      ca: certs/ca.pem
+      client_auth: client_secret_post
+      algorithms: [ES256]
+      max_age: 1h
+      timeout: 3s
+      insecure_no_mfa: true
+      insecure_http: true
+  login: {lifetime: 5m, code_lifetime: 30s, pending: 100, pending_per_address: 5}
+session: {idle: 20m, absolute: 8h, recheck: 15s}
+assertion: {rotation: 7d, overlap: 2h}
+trusted_proxies: [10.0.0.0/8, 192.0.2.7]
+limits:
+  connections: 11
+  connections_per_address: 12
+  handshake_timeout: 13s
+  header_timeout: 14s
+  body_idle_timeout: 15s
+  keepalive_timeout: 16s
+  request_timeout: 17s
+  minimum_rate: 18B/s
+  rate_grace: 19s
+  header_count: 20
+  header_bytes: 21KiB
+  target_bytes: 22KiB
+  websocket_message: 23KiB
+  buffer: 24KiB
+  body: 25MB
+  drain: 26s
+metrics: {address: "127.0.0.1:9464"}
+audit: {directory: records, rotate: 1MB, ring: 1MiB}
+log: {format: console, level: debug}
+workers: 0
+routes:
+  - name: builder
+    host: flows.example.com:9443
+    path: /app/
+    upstream:
+      url: https://10.0.0.5:1881
+      ca: certs/ca.pem
+      certificate: certs/site.pem
+      key: certs/site.key
+      server_name: flows.internal
+      connect_timeout: 1s
+      first_byte_timeout: 2m
+      idle_timeout: 3s
+      max_connections: 4
+    audience: flows
+    strip_prefix: true
+    preserve_host: false
+    paths: {encoded_slash: allow, double_slash: allow, parameters: allow, encoded_delimiters: allow, case: insensitive}
+    session: {idle: 10m, absolute: 1h, ignore: ["/app/poll/**"]}
+    cors: {origins: ["https://tools.example.com"], credentials: false}
+    identity_headers: remote-user
+    shared_secret: {header: X-Proxy-Secret, value: "${env:ZT_TEST_SECRET}"}
+    forward_authorization: true
+    machines_only: true
+    body_limit: 100MB
+    mode: report
+    rules:
+      - {id: all, allow: all, to: {users: [ann@example.com], groups: [staff], claims: {department: [x, y]}}, mode: "off"}
+      - {id: no, deny: all}
+  - {name: sock, host: app.example.com, upstream: "unix:/run/app.sock", rules: [{id: open, allow: all, to: public, insecure_allow_everyone: true}]}
+"""
