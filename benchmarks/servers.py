@@ -131,7 +131,7 @@ def wait_listening(server: Server) -> Server:
 def make_certificates(workdir: Path) -> TlsFiles:
     """One ECDSA P-256 certificate for `localhost`, the same for every server under test."""
     authority = trustme.CA()
-    certificate = authority.issue_cert(HOST, "127.0.0.1")
+    certificate = authority.issue_cert(HOST, "127.0.0.1", "auth.localhost", "*.example.test")
     files = TlsFiles(workdir / "cert.pem", workdir / "key.pem", workdir / "ca.pem")
     files.chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     certificate.private_key_pem.write_to_path(str(files.key))
