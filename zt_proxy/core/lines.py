@@ -20,7 +20,7 @@ def encode_line(value: object) -> bytes:
         return _escape(msgspec.to_builtins(value))
     if not raw.isascii():
         return _escape(json.loads(raw))
-    return raw.replace(b"\x7f", b"\\u007f") if b"\x7f" in raw else raw
+    return raw.replace(b"\x7f", b"\\u007f") if 0x7F in raw else raw
 
 
 def _escape(value: object) -> bytes:

@@ -61,6 +61,7 @@ class RingWriter:
         "_capacity",
         "_data",
         "_descriptor",
+        "_end",
         "_head",
         "_map",
         "_offset",
@@ -79,6 +80,7 @@ class RingWriter:
         self._capacity = self._words[_CAPACITY_WORD]
         self._head = 0
         self._offset = _HEADER
+        self._end = _HEADER + self._capacity
         self._reserve = self._capacity // 8
         self.lease = lease
 
@@ -137,7 +139,7 @@ class RingWriter:
         length = len(record)
         span = (length + 31) & ~15
         offset = self._offset
-        end = _HEADER + self._capacity
+        end = self._end
         words = self._words
         head = self._head
         gap = end - offset if offset + span > end else 0
@@ -226,39 +228,36 @@ class RingReader:
         Raises RingDamaged at a frame that cannot be one; the records before it have then been given by earlier calls.
         """
         records: list[bytes] = []
-        head = self._words[_HEAD_WORD]
-        while self._position < head and len(records) < limit:
-            record, following = self._frame(self._position, head)
-            if record is None and following == self._position:
-                self._doubt(bool(records))
+        words, mapping, capacity = self._words, self._map, self._capacity
+        head, position = words[_HEAD_WORD], self._position
+        while position < head and len(records) < limit:
+            start = position % capacity
+            word = words[(_HEADER + start) >> 3]
+            if word == _MARKER:
+                position += capacity - start
+                continue
+            length = word & 0xFFFF_FFFF
+            if length > min(head - position, capacity - start) - _FRAME:
                 break
-            self._position = following
+            begin = _HEADER + _FRAME + start
+            payload = mapping[begin : begin + length]
+            if crc32(payload) != word >> 32:
+                break
+            records.append(payload)
+            position += (length + 31) & ~15
+        if position > head or (position < head and len(records) < limit):
+            self._doubt(bool(records))
+            position = min(position, head)
+        elif records:
             self._stuck = 0
-            if record is not None:
-                records.append(record)
+        self._position = position
         return records
-
-    def _frame(self, position: int, head: int) -> tuple[bytes | None, int]:
-        """The record at a position and the position after it; (None, same position) if its bytes do not hold."""
-        start = position % self._capacity
-        offset = _HEADER + start
-        word = self._words[offset >> 3]
-        length = word & 0xFFFF_FFFF
-        if word == _MARKER:
-            following = position + self._capacity - start
-            return None, following if following <= head else position
-        if length > min(head - position, self._capacity - start) - _FRAME:
-            return None, position
-        payload = bytes(self._data[offset + _FRAME : offset + _FRAME + length])
-        if crc32(payload) != word >> 32:
-            return None, position
-        return payload, position + ((length + 31) & ~15)
 
     def _doubt(self, progress: bool) -> None:
         """A frame does not hold. While its writer lives its bytes may still be on their way from the other core."""
         self._stuck += 1
         if not progress and (self._stuck > _PATIENCE or not self.writer_alive()):
-            raise RingDamaged(f"{self._path}: frame at {self._position} does not hold")
+            raise RingDamaged(f"{self._path}: a frame after {self._position} does not hold")
 
     def commit(self) -> None:
         """What was read is durable: give its room back to the writer."""

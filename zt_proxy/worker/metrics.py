@@ -30,7 +30,18 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 
 _CLASSES = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
 _ALLOWING = frozenset((Reason.RULE_ALLOWED, Reason.PUBLIC, Reason.INTERNAL, Reason.PREFLIGHT))
-_CHALLENGING = frozenset((Reason.LOGIN_REQUIRED, Reason.MFA_REQUIRED, Reason.REAUTH_REQUIRED))
+_CHALLENGING = frozenset(
+    (
+        Reason.LOGIN_REQUIRED,
+        Reason.SESSION_UNKNOWN,
+        Reason.SESSION_IDLE,
+        Reason.SESSION_EXPIRED,
+        Reason.COOKIE_INVALID,
+        Reason.COOKIE_REPEATED,
+        Reason.MFA_REQUIRED,
+        Reason.REAUTH_REQUIRED,
+    )
+)
 
 Reading = Callable[[], float]
 Readings = Callable[[], Mapping[str, float]]

@@ -17,10 +17,11 @@ from zt_proxy.link.ring import RingWriter
 
 VERSION = 1
 """`v` of every record; raised when a field changes its meaning."""
+_KEPT = 4096
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="decision"):
-    """What was asked, by whom, and what the policy said. Empty fields are left out."""
+    """The part of a decision that is another each time; `Circumstances` follow it in the same object."""
 
     v: int
     at: float
@@ -28,10 +29,18 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, 
     worker: int
     boot: str
     n: int
+    path: str
+    protocol: str = "http"
+    lost: int = 0
+    """End records that found no room since the last record."""
+
+
+class Circumstances(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What stays the same over many requests: who asks where, and what the policy said. Empty fields are left out."""
+
     route: str
     host: str
     method: str
-    path: str
     client: str
     effect: str
     reason: str
@@ -41,10 +50,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, 
     email: str = ""
     provider: str = ""
     sid: str = ""
-    protocol: str = "http"
     reported: tuple[str, ...] = ()
-    lost: int = 0
-    """End records that found no room since the last record."""
 
 
 class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="end"):
@@ -67,7 +73,7 @@ class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_f
 class Recorder:
     """Writes a worker's records, numbered from 1 for each boot, so that a record read twice is known by its number."""
 
-    __slots__ = ("_boot", "_lost", "_monotonic", "_n", "_ring", "_worker", "lost")
+    __slots__ = ("_boot", "_circumstances", "_lost", "_monotonic", "_n", "_ring", "_worker", "lost")
 
     def __init__(self, ring: RingWriter, *, worker: int, boot: str, clock: Clock) -> None:
         self._ring = ring
@@ -76,6 +82,7 @@ class Recorder:
         self._monotonic = clock.monotonic
         self._n = 0
         self._lost = 0
+        self._circumstances: dict[tuple[str, str, bytes, str, str, str], tuple[Session | None, Decision, bytes]] = {}
         self.lost = 0
         """End records that found no room, since boot."""
 
@@ -100,11 +107,10 @@ class Recorder:
 
         `path` must be without its query. Raises UnavailableError(RECORD_UNAVAILABLE): deny with 503.
         """
-        sub = email = provider = sid = ""
-        if session is not None:
-            principal = session.principal
-            sub, email, provider, sid = principal.subject, principal.email or "", principal.provider, session.sid
-        challenge = decision.challenge
+        key = (route, host, method, client, decision.rule, decision.reason._value_)
+        known = self._circumstances.get(key)
+        if known is None or known[0] is not session or (known[1] is not decision and known[1] != decision):
+            known = self._describe(key, session, decision)
         record = DecisionRecord(
             VERSION,
             at,
@@ -112,26 +118,44 @@ class Recorder:
             self._worker,
             self._boot,
             self._n + 1,
+            path.decode("latin-1"),
+            protocol,
+            self._lost,
+        )
+        self._ring.write(encode_line(record)[:-1] + known[2], self._monotonic())
+        self._n += 1
+        self._lost = 0
+
+    def _describe(
+        self, key: tuple[str, str, bytes, str, str, str], session: Session | None, decision: Decision
+    ) -> tuple[Session | None, Decision, bytes]:
+        """The end of a decision's line, kept for the next one alike: half the cost of a record is writing it out."""
+        route, host, method, client, rule, reason = key
+        sub = email = provider = sid = ""
+        if session is not None:
+            principal = session.principal
+            sub, email, provider, sid = principal.subject, principal.email or "", principal.provider, session.sid
+        challenge = "" if decision.challenge is None else decision.challenge.value
+        circumstances = Circumstances(
             route,
             host,
             method.decode("latin-1"),
-            path.decode("latin-1"),
             client,
-            decision.effect._value_,
-            decision.reason._value_,
-            decision.rule,
-            "" if challenge is None else challenge._value_,
+            decision.effect.value,
+            reason,
+            rule,
+            challenge,
             sub,
             email,
             provider,
             sid,
-            protocol,
             decision.reported,
-            self._lost,
         )
-        self._ring.write(encode_line(record), self._monotonic())
-        self._n += 1
-        self._lost = 0
+        if len(self._circumstances) >= _KEPT:
+            self._circumstances.clear()
+        known = (session, decision, b"," + encode_line(circumstances)[1:])
+        self._circumstances[key] = known
+        return known
 
     def end(
         self,
@@ -155,7 +179,7 @@ class Recorder:
             status,
             bytes_in,
             bytes_out,
-            round(duration, 6),
+            int(duration * 1e6) / 1e6,
             reason,
             self._lost,
         )

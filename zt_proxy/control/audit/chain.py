@@ -7,10 +7,10 @@ hash covers the exact bytes. The chain goes on over rotation and restarts.
 """
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -45,16 +45,25 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def link(head: Head, record: bytes) -> tuple[bytes, Head]:
-    """The line (with its line break) that puts a record after `head`, and the new head.
+    """The line (with its line break) that puts a record after `head`, and the new head; see `extend`."""
+    return extend(head, (record,))
 
-    `record` is one non-empty JSON object without line breaks; raises ValueError otherwise.
+
+def extend(head: Head, records: Sequence[bytes]) -> tuple[bytes, Head]:
+    """The lines that put records after `head`, and the new head.
+
+    Each record is one non-empty JSON object without line breaks; raises ValueError otherwise.
     """
-    if len(record) < 4 or record[:1] != b"{" or record[-1:] != b"}" or b"\n" in record:
-        raise ValueError("a record is one JSON object on one line")
-    seq = head.seq + 1
-    body = b'{"seq":%d,"prev":"%b",%b' % (seq, head.hash.encode("ascii"), record[1:-1])
-    digest = hashlib.sha256(body).hexdigest()
-    return b'%b,"hash":"%b"}\n' % (body, digest.encode("ascii")), Head(seq, digest)
+    seq, prev = head.seq, head.hash.encode("ascii")
+    lines: list[bytes] = []
+    for record in records:
+        if len(record) < 4 or record[0] != 0x7B or record[-1] != 0x7D or b"\n" in record:
+            raise ValueError("a record is one JSON object on one line")
+        seq += 1
+        body = b'{"seq":%d,"prev":"%b",%b' % (seq, prev, record[1:-1])
+        prev = sha256(body).hexdigest().encode("ascii")
+        lines += body, b',"hash":"', prev, b'"}\n'
+    return b"".join(lines), Head(seq, prev.decode("ascii"))
 
 
 def parse(line: bytes) -> Line | None:
@@ -69,7 +78,7 @@ def parse(line: bytes) -> Line | None:
     prev, stated = body[start + 8 : start + 72], tail[9:73]
     if body[start + 72 : start + 74] != b'",' or not (prev.isascii() and stated.isascii()):
         return None
-    return Line(int(number), prev.decode(), stated.decode(), hashlib.sha256(body).hexdigest().encode("ascii") == stated)
+    return Line(int(number), prev.decode(), stated.decode(), sha256(body).hexdigest().encode("ascii") == stated)
 
 
 def log_files(directory: Path) -> list[Path]:
@@ -138,17 +147,13 @@ class Chain:
         """
         if not records:
             return
-        lines: list[bytes] = []
-        head = self.head
-        for record in records:
-            line, head = link(head, record)
-            lines.append(line)
+        data, head = extend(self.head, records)
         try:
             if self._file < 0:
                 self._reopen()
             if self._size >= self._rotate_bytes or os.fstat(self._file).st_nlink == 0:
                 self._start_file()
-            self._write(b"".join(lines))
+            self._write(data)
         except OSError as error:
             raise UnavailableError(Reason.RECORD_UNAVAILABLE, f"audit log {self._directory}: {error}") from error
         self.head = head
@@ -274,7 +279,7 @@ class Chain:
             os.close(copy)
         self._sync_directory()
         os.ftruncate(descriptor, end)
-        return {"event": "torn", "file": aside.name, "bytes": len(rest), "sha256": hashlib.sha256(rest).hexdigest()}
+        return {"event": "torn", "file": aside.name, "bytes": len(rest), "sha256": sha256(rest).hexdigest()}
 
     def close(self) -> None:
         """Close the files and let another writer have the log."""
