@@ -240,7 +240,9 @@ async def test_a_redirect_is_followed_nowhere(lab, endpoint, status):
 @pytest.mark.parametrize("endpoint", ["discovery", "jwks", "token"])
 async def test_an_endless_answer_is_cut(lab, endpoint):
     lab.idp.replies[endpoint] = lambda: web.Response(body=b" " * 2_000_000, content_type="application/json")
-    assert await lab.refused() is Reason.PROVIDER_INVALID
+    error = await lab.refusal()
+    assert error.reason is Reason.PROVIDER_INVALID
+    assert "larger than" in error.detail  # cut while reading, not found to be no JSON afterwards
 
 
 @pytest.mark.parametrize("endpoint", ["discovery", "jwks", "token"])
