@@ -46,7 +46,7 @@ def check(checking: Checking) -> None:
 def _hosts(checking: Checking) -> None:
     """Where routes live, against the portal and each other."""
     ports: dict[str, tuple[int, Route]] = {}
-    places: dict[tuple[str, int, str], Route] = {}
+    places: dict[tuple[str, int, str], list[Route]] = {}
     for route in checking.schema.routes:
         at = route.at("host")
         read = checking.attempt(at, names.public_host, route.host, checking.portal_port)
@@ -70,25 +70,26 @@ def _hosts(checking: Checking) -> None:
 
 
 def _place(
-    checking: Checking, places: dict[tuple[str, int, str], Route], route: Route, place: tuple[str, int, str]
+    checking: Checking, places: dict[tuple[str, int, str], list[Route]], route: Route, place: tuple[str, int, str]
 ) -> None:
-    same = places.setdefault(place, route)
-    if same is not route:
-        checking.problems.error(
-            route.at("path"),
-            f"route `{route.name}` is never reached: `{same.name}` has the same host and path",
-            hint=_first(same, "name"),
-        )
-        return
+    """`places` is keyed by the path in lower case: what differs in case alone may be the same to a platform."""
     host, port, prefix = place
-    for (other_host, other_port, other_prefix), other in places.items():
-        folds = "insensitive" in {route.paths.case, other.paths.case}
-        same_but_case = (other_host, other_port, other_prefix.lower()) == (host, port, prefix.lower())
-        if folds and same_but_case and other is not route:
+    here = places.setdefault((host, port, prefix.lower()), [])
+    for other in here:
+        if names.prefix(other.path) == prefix:
+            checking.problems.error(
+                route.at("path"),
+                f"route `{route.name}` is never reached: `{other.name}` has the same host and path",
+                hint=_first(other, "name"),
+            )
+            break
+        if "insensitive" in {route.paths.case, other.paths.case}:
             checking.problems.error(
                 route.at("path"),
                 f"routes `{other.name}` and `{route.name}` differ in case alone, which one of them ignores",
             )
+            break
+    here.append(route)
 
 
 def _first(route: Route, key: str) -> str:

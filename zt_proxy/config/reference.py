@@ -20,7 +20,8 @@ start at the folder of the file.
 - **Durations** carry a unit: `500ms`, `90s`, `30m`, `1h30m`, `7d`.
 - **Sizes** too: `500B`, `64KiB`, `10MB`, `1GiB` (KiB = 1024 bytes, kB = 1000). **Rates** are sizes a second: `500B/s`.
 - **Secrets** are references: `${env:NAME}` or `${file:PATH}` (one line; a newline at its end is dropped).
-- **Path templates**: `*` is one segment or part of one, `**` any number of whole segments; both ends are anchored.
+- **Path templates**: `*` is one segment or part of one, `**` any number of whole segments, also none: `/a/**` is `/a`,
+  `/a/` and `/a/b/c`. Both ends are anchored. Methods are upper case and exact: `GET` does not mean `HEAD`.
 - **Rules**: deny beats allow, what nothing allows is denied, an `allow` without `require` beats one with it.
 
 `zt-proxy check FILE` names every problem with line and column, `zt-proxy schema` prints a JSON Schema for editors.

@@ -230,7 +230,7 @@ class Schema(Model):
     identity: Identity
     """Who vouches for people."""
     routes: list[Route]
-    """What is protected. The first of the longest matching `path` of a host wins."""
+    """What is protected. Of the routes of a host the one with the longest matching `path` serves a request."""
     state_dir: str = "state"
     """Folder of the session store and the keys, made with mode 0700."""
     runtime_dir: str | None = None

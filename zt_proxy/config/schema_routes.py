@@ -90,7 +90,7 @@ class Match(Model):
     methods: list[str] | None = None
     """Upper-case methods."""
     paths: list[str] | None = None
-    """Path templates: `*` is one segment or part of one, `**` any number of segments."""
+    """Path templates over the full path, as the client sees it, also with `strip_prefix`."""
 
 
 class To(Model):

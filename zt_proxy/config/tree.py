@@ -14,8 +14,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from zt_proxy.config.problems import START, Collector, Mark
 
-MAX_BYTES = 1024 * 1024
-MAX_VALUES = 20_000
+MAX_BYTES = 4 * 1024 * 1024
+MAX_VALUES = 200_000
 MAX_DEPTH = 24
 _PARSER_FAULTS = (
     YAMLError,
@@ -74,7 +74,7 @@ class _TooMuch(Exception):
 def parse(text: str, problems: Collector) -> Mapping | None:
     """The top-level mapping, or None when there is none to speak of. Never raises for bad text."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        problems.error(START, "the file is larger than 1 MiB")
+        problems.error(START, "the file is larger than 4 MiB")
         return None
     try:
         node = YAML(typ="rt", pure=True).compose(text)
