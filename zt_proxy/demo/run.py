@@ -243,6 +243,7 @@ async def _show(console: Console, state_dir: Path, app: AppKind, port: int, modu
         console.print(f"Open  [bold]{layout.app_url}/[/bold]")
         console.print(_people(app))
         console.print("The second factor is shown on the page that asks for it.")
+        console.print(f"To become someone else, sign out: {layout.portal_url}/.zt/sign-out", soft_wrap=True)
         console.print(f"The browser warns of an unknown certificate, or trusts {layout.ca}", soft_wrap=True)
         console.print(f"Rules: {layout.config}   Log: {running.proxy.log}", soft_wrap=True)
         console.print("Ctrl-C ends it.")

@@ -143,6 +143,13 @@ async def test_prompt_login_and_max_age_zero_always_ask(visitor, change):
     assert answer.headers["Location"].startswith("/sign-in/")
 
 
+async def test_who_lacks_the_factor_that_is_asked_for_may_sign_in_as_another(visitor):
+    await visitor.sign_in("nina", acr_values="urn:zt:mfa")
+    assert "code" in URL((await visitor.ask()).headers["Location"]).query
+    tokens = await signed_in_tokens(visitor, "vera", acr_values="urn:zt:mfa")
+    assert (await visitor.claims(tokens["id_token"]))["acr"] == "urn:zt:mfa"
+
+
 async def test_without_a_new_sign_in_auth_time_stays_what_it_was(visitor):
     first = await signed_in_tokens(visitor, "vera")
     visitor.clock.advance(120)

@@ -1,0 +1,108 @@
+"""The whole demo as a person meets it: the proxy in front of the built-in app, and in front of a real Node-RED."""
+
+import pytest
+
+from tests.real.fixtures import MODULES, browser, need_node  # noqa: F401 - browser is a fixture
+from zt_proxy.demo.run import demo
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+async def builtin(tmp_path):
+    async with demo(tmp_path / "state", "builtin", port=0, idp_port=0) as running:
+        yield running.layout
+
+
+@pytest.fixture
+async def node_red_demo(tmp_path):
+    need_node("node-red")
+    async with demo(tmp_path / "state", "node-red", port=0, idp_port=0, modules=MODULES) as running:
+        yield running.layout
+
+
+async def sign_in(browser, layout, username, path="/"):  # noqa: F811
+    """A browser of its own in which this person opened the app and typed password and code."""
+    context = await browser.new_context(ignore_https_errors=True)
+    page = await context.new_page()
+    await page.goto(layout.app_url + path)
+    await page.get_by_role("link", name=username + " /").click()
+    await page.get_by_role("button", name="Continue").click()
+    if username != "nina":
+        await page.get_by_label("Code").fill(await page.inner_text("#demo-code"))
+        await page.get_by_role("button", name="Sign in").click()
+    return page
+
+
+async def test_a_releaser_signs_in_edits_deploys_and_sees_it_live(browser, builtin):  # noqa: F811
+    page = await sign_in(browser, builtin, "rita")
+    await page.get_by_role("heading", name="Records").wait_for()
+    assert await page.inner_text("#me-name") == "Rita Roth"
+    await page.get_by_text("on", exact=True).wait_for()
+    editor = await page.context.new_page()
+    await editor.goto(f"{builtin.app_url}/editor")
+    await editor.get_by_role("button", name="Add a field").click()
+    await editor.locator("#fields li:last-child input").fill("Cost centre")
+    await editor.get_by_role("button", name="Deploy").click()
+    await editor.get_by_text("Version 2 is deployed.").wait_for()
+    await page.get_by_role("columnheader", name="Cost centre").wait_for()
+
+
+async def test_a_viewer_reads_and_is_told_why_a_change_is_refused(browser, builtin):  # noqa: F811
+    page = await sign_in(browser, builtin, "vera")
+    await page.get_by_role("button", name="New record").click()
+    await page.get_by_label("Item").fill("Chair")
+    async with page.expect_response("**/api/records") as refused:
+        await page.get_by_role("button", name="Save").click()
+    answer = await refused.value
+    assert answer.status == 403
+    await page.get_by_text((await answer.json())["title"]).wait_for()
+    assert (await page.goto(f"{builtin.app_url}/editor")).status == 403
+
+
+async def test_a_maker_edits_records_and_may_not_deploy(browser, builtin):  # noqa: F811
+    page = await sign_in(browser, builtin, "max", "/editor")
+    async with page.expect_response("**/api/deploy") as refused:
+        await page.get_by_role("button", name="Deploy").click()
+    assert (await refused.value).status == 403
+    await page.goto(f"{builtin.app_url}/")
+    await page.get_by_role("button", name="New record").click()
+    await page.get_by_label("Item").fill("Chair")
+    await page.get_by_role("button", name="Save").click()
+    await page.get_by_text("Saved.").wait_for()
+
+
+@pytest.mark.parametrize("username", ["olaf", "nina"])
+async def test_an_outsider_and_a_person_without_a_second_factor_reach_nothing(browser, builtin, username):  # noqa: F811
+    page = await sign_in(browser, builtin, username)
+    reason = {"olaf": "no-rule-matched", "nina": "login-mfa-missing"}[username]
+    await page.get_by_text(reason).wait_for()
+    assert await page.locator("#records").count() == 0
+    answer = await page.goto(f"{builtin.app_url}/api/records")
+    assert "Standing desk" not in await answer.text()
+
+
+async def test_signing_out_ends_both_sessions(browser, builtin):  # noqa: F811
+    page = await sign_in(browser, builtin, "vera")
+    await page.get_by_text("Vera Voss").first.click()
+    await page.get_by_role("link", name="Sign out").click()
+    await page.get_by_role("button", name="Sign out everywhere").click()
+    await page.wait_for_url(f"{builtin.portal_url}/.zt/signed-out*")
+    await page.goto(builtin.app_url)
+    await page.get_by_label("User name").wait_for()
+
+
+@pytest.mark.real
+async def test_node_red_is_edited_and_deployed_and_its_debug_message_arrives(browser, node_red_demo):  # noqa: F811
+    page = await sign_in(browser, node_red_demo, "rita")
+    await page.wait_for_selector(".red-ui-flow-node-button-button")
+    # The message of the first inject arrives over the editor's WebSocket, in the debug side bar.
+    await page.keyboard.press("Control+g")
+    await page.keyboard.press("d")
+    await page.locator(".red-ui-flow-node-button-button").first.click(force=True)
+    await page.get_by_text("hello through the proxy").first.wait_for()
+    await page.evaluate("RED.nodes.workspace('zt-tab').label = 'Deployed'; RED.nodes.dirty(true)")
+    async with page.expect_response(lambda answer: answer.request.method == "POST" and "/flows" in answer.url) as sent:
+        await page.locator("#red-ui-header-button-deploy").click()
+    assert (await sent.value).ok
+    assert '"Deployed"' in (node_red_demo.folder / "node-red" / "flows.json").read_text()
