@@ -319,6 +319,8 @@ class Connection(asyncio.Protocol):
             elif exchange.relay is not None:
                 exchange.close = True
                 exchange.relay.fail(error)
+            else:  # control is still being asked who sends it
+                self._listener.gateway.malformed(exchange, error)
             return
         gateway = self._listener.gateway
         head = RequestHead()

@@ -1,5 +1,8 @@
 """The request as it goes upstream: what the client may say, and what only the proxy says."""
 
+import base64
+import re
+
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.http import Target
 from zt_proxy.worker.gateway.exchange import Exchange
@@ -8,8 +11,8 @@ from zt_proxy.worker.wire.hygiene import Kind
 
 AUTHORIZATION = int(Kind.AUTHORIZATION)
 WS_EXTENSIONS = int(Kind.WS_EXTENSIONS)
-PROXY_CREDENTIALS = (b"bearer zt_",)
-"""Beginnings of credentials that are for the proxy and nobody else (ZT-HDR-20)."""
+PROXY_CREDENTIAL = re.compile(rb"(?:^|[^A-Za-z0-9_\-])zt_", re.IGNORECASE)
+"""Begins a credential that is for the proxy and nobody else (ZT-HDR-20)."""
 
 
 def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> bytes:
@@ -25,7 +28,7 @@ def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> 
         parts.append(b"Cookie: %b\r\n" % x.rest_cookies)
     if route.settings.forward_authorization:
         authorization = head.noted[AUTHORIZATION]
-        if authorization is not None and not authorization.lower().startswith(PROXY_CREDENTIALS):
+        if authorization is not None and not is_for_the_proxy(authorization):
             parts.append(b"Authorization: %b\r\n" % authorization)
     if head.websocket:
         parts.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
@@ -38,6 +41,17 @@ def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> 
         % (x.client.encode(), x.host.encode(), x.request_id.encode(), identity)
     )
     return b"".join(parts)
+
+
+def is_for_the_proxy(authorization: bytes) -> bool:
+    """A credential of the proxy's own, under whatever scheme, and also inside Basic (RFC 7617)."""
+    scheme, _, rest = authorization.partition(b" ")
+    if scheme.lower() == b"basic":
+        try:
+            authorization = base64.b64decode(rest.strip())
+        except ValueError:
+            return False
+    return PROXY_CREDENTIAL.search(authorization) is not None
 
 
 def portal_head(x: Exchange, target: Target, identity: bytes, cookie: bytes | None) -> bytes:

@@ -160,11 +160,12 @@ def classify(name: bytes) -> int:
     kind = KNOWN.get(name)
     if kind is None:
         lower = name.lower()
+        folded = lower.translate(FOLD)
         noted = _NOTED.get(lower)
         if noted is not None:
             kind = int(noted)
-        elif lower in HOP_BY_HOP or is_reserved(name):
-            kind = int(Kind.DROP)
+        elif folded in HOP_BY_HOP or folded in _NOTED or is_reserved(name):
+            kind = int(Kind.DROP)  # `Content_Length` and its like, too: to a CGI-like platform they are the real ones
         else:
             kind = int(Kind.FORWARD)
         if len(KNOWN) < _REMEMBERED:
