@@ -73,6 +73,8 @@ def _understand(tree: Mapping, problems: Collector) -> Schema | None:
         if number == 0:
             for detail in details:
                 _tell(tree, detail, problems)
+            if not problems.has_errors():  # nothing may be taken out in silence
+                problems.error(START, "the file does not fit the schema")
         # From the back, so that list indexes stay true while items go.
         for location in sorted({_target(detail) for detail in details}, key=_order, reverse=True):
             _take_out(tree, location)

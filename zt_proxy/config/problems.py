@@ -82,6 +82,9 @@ class Collector:
         line, column = at or START
         self._seen[Problem(self._file, line, column, severity, message, expected, hint)] = None
 
+    def has_errors(self) -> bool:
+        return any(problem.severity is Severity.ERROR for problem in self._seen)
+
     def sorted(self) -> list[Problem]:
         """In the order of the file."""
         return sorted(self._seen, key=lambda problem: (problem.line, problem.column, problem.severity))
