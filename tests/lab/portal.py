@@ -230,7 +230,7 @@ class PortalLab:
             SaidSo(),
         )
         self.server = TestServer(application)
-        await self.server.start_server()
+        await self.server.start_server(access_log=None)  # as the process wiring does (ZT-LOG-02)
         self.http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         return self
 

@@ -5,6 +5,7 @@ import msgspec
 from zt_proxy.core.errors import Reason
 from zt_proxy.pages.texts import text_of
 
+PROBLEM_TYPE = "https://zt-proxy.dev/reasons#"
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -12,7 +13,7 @@ def problem_body(*, status: int, reason: Reason, request_id: str, login_url: str
     """JSON with `type`, `title`, `status`, `detail`, `reason`, `request_id`; `login_url` where that would help."""
     text = text_of(reason)
     body: dict[str, str | int] = {
-        "type": f"urn:zt-proxy:reason:{reason.value}",
+        "type": PROBLEM_TYPE + reason.value,
         "title": text.title,
         "status": status,
         "detail": f"{text.sentence} {text.help}".strip(),

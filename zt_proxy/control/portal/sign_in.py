@@ -29,17 +29,19 @@ async def sign_in(call: Call) -> web.StreamResponse:
     query = call.query()
     handoff = _handoff(call, query["to"]) if "to" in query else None
     session = await call.session()
-    if session is not None and (handoff is None or handoff.purpose is Purpose.LOGIN):
+    force = session is not None and handoff is not None and _must_prove(call, handoff, session)
+    if session is not None and not force:
         call.portal.sessions.activity(session.sid, call.portal.clock.now())
         if handoff is None:
             return redirect(call, "/")
         browser = _ensure_browser(call)
         arrived = call.portal.clock.now()
         return await _hand_over(call, handoff, session.sid, browser=browser, arrived=arrived)
+    force = force or (handoff is not None and handoff.purpose is Purpose.REAUTH)
     provider = _choose(call, query.get("with"), handoff, session)
     if provider is None:
         return choice(call, query.get("to"), handoff)
-    return await _to_provider(call, provider, handoff, session)
+    return await _to_provider(call, provider, handoff, session, force=force)
 
 
 def navigation_only(call: Call) -> None:
@@ -114,6 +116,16 @@ def _handoff(call: Call, text: str) -> Handoff:
     return handoff
 
 
+def _must_prove(call: Call, handoff: Handoff, session: Session) -> bool:
+    """Whether a live portal session is not enough: for a step-up, or for a route with tighter time-outs."""
+    now = call.portal.clock.now()
+    return (
+        handoff.purpose is Purpose.REAUTH
+        or 0 < handoff.idle <= now - session.last_activity
+        or 0 < handoff.absolute <= now - session.created
+    )
+
+
 def _address(call: Call, handoff: Handoff) -> str:
     """Where the person wanted to go; asking there again makes a fresh hand-off."""
     return call.portal.app(handoff.host).origin + check_target(handoff.target)
@@ -125,7 +137,7 @@ def _choose(call: Call, named: str | None, handoff: Handoff | None, session: Ses
     A step-up goes to the provider of the session it is for (FIELD 13), whatever the link says.
     """
     providers = call.portal.providers
-    if handoff is not None and handoff.purpose is Purpose.REAUTH and session is not None:
+    if handoff is not None and session is not None and (named is None or handoff.purpose is Purpose.REAUTH):
         named = session.principal.provider
     if named is not None:
         if named not in providers:
@@ -147,10 +159,9 @@ def choice(call: Call, to: str | None = None, handoff: Handoff | None = None) ->
 
 
 async def _to_provider(
-    call: Call, provider: IdentityProvider, handoff: Handoff | None, session: Session | None
+    call: Call, provider: IdentityProvider, handoff: Handoff | None, session: Session | None, *, force: bool
 ) -> web.Response:
     """Remember the login, then send the browser away. A provider that is down leaves nothing behind."""
-    force = handoff is not None and handoff.purpose is Purpose.REAUTH
     transaction = new_transaction(provider.name, handoff, force=force, now=call.portal.clock.now())
     state = new_login_cookie()
     url = await provider.authorization_url(

@@ -306,6 +306,26 @@ async def test_a_step_up_goes_to_the_provider_of_the_session(tmp_path: Path) -> 
         assert lab.providers["corp"].asked == []
 
 
+@pytest.mark.parametrize("limit", [{"idle": 300.0}, {"absolute": 300.0}])
+async def test_a_route_with_tighter_time_outs_is_not_opened_by_an_older_portal_session(
+    lab: PortalLab, limit: dict[str, float]
+) -> None:
+    browser = lab.browser()
+    await browser.sign_in()
+    lab.clock.advance(299)
+    assert (await browser.sign_in(host=OTHER, **limit)).location == "/red/?a=1"
+    assert len(lab.provider.asked) == 1
+    lab.clock.advance(301)
+    old = await browser.session(OTHER)
+    assert (await browser.sign_in(host=OTHER, **limit)).location == "/red/?a=1"
+    assert lab.provider.asked[-1]["force"] is True
+    new = await browser.session(OTHER)
+    assert old is not None
+    assert new is not None
+    assert new.sid != old.sid
+    assert new.created == lab.clock.now()
+
+
 async def test_a_provider_that_is_not_configured_is_refused(lab: PortalLab) -> None:
     answer = await lab.browser().get(PORTAL, "/.zt/sign-in?with=evil")
     assert answer.status == 400
