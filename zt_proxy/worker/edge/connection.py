@@ -8,7 +8,6 @@ the promise that nothing of one request is ever taken for a part of the next.
 
 import asyncio
 import ssl
-from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
 from zt_proxy.core.errors import ClientError, Reason, ZtError
@@ -28,7 +27,9 @@ LINGER = 2.0
 LINGER_BYTES = 256 * 1024
 
 
-class State(IntEnum):
+class State:
+    """Plain ints: enum members hash and compare in Python code, and this is asked for every packet."""
+
     PROXY = 0
     HELLO = 1
     HANDSHAKE = 2
@@ -38,7 +39,7 @@ class State(IntEnum):
     CLOSED = 6
 
 
-LIVE = frozenset((State.HTTP, State.TUNNEL))
+LIVE = (State.HTTP, State.TUNNEL)
 NEVER = float("inf")
 
 
@@ -404,6 +405,10 @@ class Connection(asyncio.Protocol):
             if notify:
                 self.transport.write(notify)
             self.transport.close()
+
+    def end_within(self, seconds: float) -> None:
+        """Cut the connection if it has not ended by then."""
+        self.deadline = self._listener.now() + seconds
 
     def abort(self) -> None:
         """Close at once: what is still unwritten is thrown away, and the client sees that the answer is cut."""

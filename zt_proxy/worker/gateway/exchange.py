@@ -37,6 +37,9 @@ class Downstream(Protocol):
 
     def abort(self) -> None: ...
 
+    def end_within(self, seconds: float) -> None:
+        """The connection is cut if it has not ended by then."""
+
     def answered(self, exchange: "Exchange", *, close: bool) -> None:
         """The response to the request in flight is complete."""
 
@@ -68,31 +71,23 @@ class Spine(Protocol):
 class Exchange:
     """What one request has become so far."""
 
-    __slots__ = (
-        "at",
-        "client",
-        "close",
-        "connection",
-        "decision",
-        "done",
-        "early",
-        "head",
-        "host",
-        "recorded",
-        "relay",
-        "request_ended",
-        "request_id",
-        "rest_cookies",
-        "route",
-        "session",
-        "spine",
-        "started",
-        "status",
-        "target",
-        "tunnel",
-        "upstream_since",
-        "waiting",
-    )
+    # Defaults live in the class: most requests never touch most fields, and a store per field and request adds up.
+    host = ""
+    target: Target | None = None
+    route: Route | None = None
+    session: CachedSession | None = None
+    rest_cookies = b""
+    decision: Decision | None = None
+    relay: Relay | None = None
+    tunnel: Tunnel | None = None
+    waiting = False
+    """Control was asked; the body, if one comes, waits in `early`."""
+    early: list[bytes] | None = None
+    request_ended = False
+    recorded = False
+    done = False
+    """The response is complete, or will never be."""
+    status = 0
 
     def __init__(
         self, spine: Spine, connection: Downstream, head: RequestHead, request_id: str, at: float, started: float
@@ -103,29 +98,11 @@ class Exchange:
         self.request_id = request_id
         self.at = at
         """Epoch seconds of the head's arrival."""
-        self.started = started
-        """Monotonic seconds of the same."""
-        self.upstream_since = started
-        """Monotonic seconds since when the platform has the whole request, and so has to answer."""
+        self.started = self.upstream_since = started
+        """Monotonic seconds of the same; and since when the platform has the whole request, and so has to answer."""
         self.client = connection.peer
-        self.host = ""
-        self.target: Target | None = None
-        self.route: Route | None = None
-        self.session: CachedSession | None = None
-        self.rest_cookies = b""
-        self.decision: Decision | None = None
-        self.relay: Relay | None = None
-        self.tunnel: Tunnel | None = None
-        self.waiting = False
-        """Control was asked; the body, if one comes, waits in `early`."""
-        self.early: list[bytes] | None = None
-        self.request_ended = False
-        self.recorded = False
-        self.done = False
-        """The response is complete, or will never be."""
         self.close = not head.keep_alive
         """The connection ends with this response."""
-        self.status = 0
 
     # ---- from the client's connection ----
 

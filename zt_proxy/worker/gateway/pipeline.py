@@ -394,6 +394,7 @@ class Gateway:
         if x.recorded:
             self.recorder.end(x.request_id, x.at + duration, status, received, sent, duration, reason)
         self.metrics.request(x.route.name if x.route is not None else "", status, duration)
+        x.relay = None  # breaks the cycle of owner and relay: no work for the garbage collector
         x.connection.answered(x, close=x.close)
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:

@@ -76,11 +76,11 @@ class RouteTable:
         prefixes = self._hosts.get(host)
         if prefixes is None:
             raise ClientError(Reason.HOST_UNKNOWN, "no route for this host", status=404)
-        candidate = path
-        while True:
-            route = prefixes.get(candidate.rstrip(b"/"))
-            if route is not None:
-                return route
-            if not candidate:
+        route = prefixes.get(path)
+        end = len(path)
+        while route is None:
+            end = path.rfind(b"/", 0, end)
+            if end < 0:
                 raise ClientError(Reason.PATH_UNKNOWN, "no route for this path", status=404)
-            candidate = candidate[: candidate.rfind(b"/")] if b"/" in candidate else b""
+            route = prefixes.get(path[:end])
+        return route

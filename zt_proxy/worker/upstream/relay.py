@@ -7,7 +7,7 @@ Whoever cannot take more pauses the reading of the other side. Nothing here deci
 `Permitted` or an `Internal`, and without one there is no relay.
 """
 
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 from http import HTTPStatus
 from typing import Protocol
 
@@ -60,8 +60,8 @@ class Client(Protocol):
     def abort(self) -> None: ...
 
 
-class Phase(IntEnum):
-    """Where a relay stands; the sweep looks at it."""
+class Phase:
+    """Where a relay stands; the sweep looks at it. Plain ints: enum members hash and compare in Python code."""
 
     CONNECTING = 0
     WAITING = 1
@@ -89,33 +89,22 @@ class Raw(Protocol):
 class Relay:
     """One request under way."""
 
-    __slots__ = (
-        "_body_limit",
-        "_owner",
-        "_pending",
-        "_pending_size",
-        "_permit",
-        "_pool",
-        "_response_ended",
-        "_retried",
-        "_unusable",
-        "answered",
-        "bytes_in",
-        "bytes_out",
-        "chunk_out",
-        "client",
-        "connection",
-        "extra",
-        "head",
-        "must_close",
-        "out",
-        "own_cookies",
-        "phase",
-        "raw",
-        "request",
-        "request_ended",
-        "status",
-    )
+    # Defaults live in the class, as in Exchange: a store per field and request adds up.
+    _pending: list[bytes] | None = None
+    _pending_size = 0
+    _retried = False
+    _unusable = False
+    _response_ended = False
+    answered = False
+    """The client has seen the head of an answer, and nothing else can be said any more."""
+    raw: Raw | None = None
+    connection: UpstreamConnection | None = None
+    chunk_out = False
+    request_ended = False
+    phase = Phase.CONNECTING
+    status = 0
+    bytes_in = 0
+    bytes_out = 0
 
     def __init__(
         self,
@@ -134,34 +123,18 @@ class Relay:
         self._owner = owner
         self._pool = pool
         self._body_limit = body_limit
-        self._pending: list[bytes] = []
-        self._pending_size = 0
-        self._retried = False
-        self._unusable = False
-        self._response_ended = False
-        self.answered = False
         self.client = client
         self.head = head
         self.request = request
         self.extra = extra
         self.own_cookies = own_cookies
-        self.raw: Raw | None = None
-        self.connection: UpstreamConnection | None = None
         self.out: list[bytes] = []
-        self.chunk_out = False
         self.must_close = head.minor == 0 or not head.keep_alive
-        self.request_ended = False
-        self.phase = Phase.CONNECTING
-        self.status = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
 
     @property
     def first_byte_timeout(self) -> float:
         """Seconds the platform has from the end of the request to the first byte of its answer."""
         return self._pool.settings.first_byte_timeout
-
-    # `answered`: the client has seen the head of an answer, and nothing else can be said any more.
 
     def start(self) -> None:
         """Send the request as soon as there is a connection."""
@@ -181,7 +154,7 @@ class Relay:
         if self.connection is not None:
             self.connection.transport.write(piece)
             return
-        self._pending.append(piece)
+        self._keep(piece)
         self._pending_size += len(piece)
         if self._pending_size > 65536:
             self.client.pause_reading(Pause.UPSTREAM)
@@ -193,7 +166,13 @@ class Relay:
             if self.connection is not None:
                 self.connection.transport.write(LAST_CHUNK)
             else:
-                self._pending.append(LAST_CHUNK)
+                self._keep(LAST_CHUNK)
+
+    def _keep(self, piece: bytes) -> None:
+        """There is no connection yet."""
+        if self._pending is None:
+            self._pending = []
+        self._pending.append(piece)
 
     def client_writable(self, writable: bool) -> None:
         """The client's side fell behind, or caught up."""
@@ -232,7 +211,7 @@ class Relay:
             return
         self.connection = connection
         self.phase = Phase.WAITING
-        pending, self._pending = self._pending, []
+        pending, self._pending = self._pending, None
         connection.send(self, self.head.method, b"".join((self.request, *pending)) if pending else self.request)
         if self._pending_size > 65536:
             self.client.resume_reading(Pause.UPSTREAM)

@@ -39,18 +39,17 @@ class RequestHead:
     `lines` are the headers that may go upstream, each `Name: value\\r\\n`, still without those the proxy adds.
     """
 
-    __slots__ = ("chunked", "content_length", "keep_alive", "lines", "method", "minor", "noted", "target", "websocket")
+    target = b""
+    minor = 1
+    content_length = 0
+    chunked = False
+    keep_alive = True
+    websocket = False
+    method = b""
 
     def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
-        self.minor = 1
         self.lines: list[bytes] = []
         self.noted = _NONE.copy()
-        self.content_length = 0
-        self.chunked = False
-        self.keep_alive = True
-        self.websocket = False
 
     @property
     def has_body(self) -> bool:
@@ -77,17 +76,20 @@ class RequestParser:
         "_backlog",
         "_body",
         "_busy",
-        "_count",
         "_dead",
+        "_dropped",
         "_fed",
+        "_few",
         "_head",
         "_in_head",
         "_limit_bytes",
         "_limit_count",
         "_limit_target",
+        "_lines",
+        "_noted",
         "_parser",
         "_sink",
-        "_size",
+        "_small",
         "_tunnel",
         "tail",
     )
@@ -104,8 +106,11 @@ class RequestParser:
         self._tunnel = False
         self._head = RequestHead()
         self._in_head = False
-        self._count = 0
-        self._size = 0
+        self._lines = self._head.lines
+        self._noted = self._head.noted
+        self._dropped = 0
+        self._few = header_count - hygiene.SLOTS
+        self._small = min(header_bytes, 8192)
         self._fed = 0
         self._body = 0
         self.tail = b""
@@ -131,7 +136,7 @@ class RequestParser:
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
-            if self._in_head and self._fed > self._limit_bytes + self._limit_target:
+            if self._fed > self._limit_bytes and self._unfinished():
                 raise ClientError(Reason.HEADERS_TOO_LARGE, "head without an end", status=431)
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
@@ -146,6 +151,12 @@ class RequestParser:
             self._fail(_request_error(error))
         except ZtError as error:
             self._fail(error)
+
+    def _unfinished(self) -> bool:
+        """A head, or a trailer section, that is already longer than any may be."""
+        if self._in_head:
+            return self._fed > self._limit_bytes + self._limit_target
+        return self._lines is not self._head.lines and len(self._lines) + self._dropped > MAX_TRAILERS
 
     def resume(self) -> None:
         """The response is out: deliver what was pipelined, up to the end of the next request."""
@@ -175,10 +186,11 @@ class RequestParser:
     # ---- called by httptools ----
 
     def on_message_begin(self) -> None:
-        self._head = RequestHead()
+        head = self._head = RequestHead()
+        self._lines = head.lines
+        self._noted = head.noted
         self._in_head = True
-        self._count = 0
-        self._size = 0
+        self._dropped = 0
         self._body = 0
 
     def on_url(self, url: bytes) -> None:
@@ -188,41 +200,40 @@ class RequestParser:
             raise ClientError(Reason.URI_TOO_LONG, f"target beyond {self._limit_target} bytes", status=414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count += 1
-        if not self._in_head:  # a trailer: never merged into the headers (RFC 9110 §6.5.1)
-            if self._count > MAX_TRAILERS:
-                raise MalformedRequest(Reason.MALFORMED, "too many trailers")
-            return
-        self._size += len(name) + len(value)
-        if self._count > self._limit_count or self._size > self._limit_bytes:
-            raise ClientError(Reason.HEADERS_TOO_LARGE, "too many or too large headers", status=431)
+        # Runs for every header: counts and sizes are checked once, when the head is complete; until then what one head
+        # may hold is bounded by what `feed` lets in.
         kind = known(name)
         if kind is None:
             kind = classify(name)
         if kind == 0:
-            self._head.lines.append(b"%b: %b\r\n" % (name, value))
+            self._lines.append(name + b": " + value + b"\r\n")
             return
         if kind == 1:
+            self._dropped += 1
             return
-        noted = self._head.noted
+        noted = self._noted
         if noted[kind] is None:
             noted[kind] = value.rstrip(b" \t")
+        elif not self._in_head:
+            pass
         elif kind in SINGLE:
             raise MalformedRequest(Reason.MALFORMED, f"{name.decode('latin-1')} appears twice")
         else:
             joint = b"; " if kind == COOKIE else b", "
             noted[kind] = noted[kind] + joint + value.rstrip(b" \t")  # type: ignore[operator]
         if kind >= FIRST_FORWARDED:
-            self._head.lines.append(b"%b: %b\r\n" % (name, value))
+            self._lines.append(name + b": " + value + b"\r\n")
 
     def on_headers_complete(self) -> None:
         head = self._head
         parser = self._parser
         self._in_head = False
-        self._count = 0
+        lines = head.lines
+        noted = head.noted
+        if len(lines) + self._dropped > self._few or self._fed > self._small:
+            self._check_size(head)
         head.method = parser.get_method()
         head.keep_alive = parser.should_keep_alive()
-        noted = head.noted
         if parser.get_http_version() != "1.1":
             head.minor = 0
         if head.minor == 0 or noted[TRANSFER_ENCODING] or noted[CONNECTION] or noted[CONTENT_LENGTH]:
@@ -237,6 +248,14 @@ class RequestParser:
         else:
             self._sink.on_request(head)
 
+    def _check_size(self, head: RequestHead) -> None:
+        """Count what a head holds, once it looks as if it could be too much."""
+        present = [value for value in head.noted if value is not None]
+        count = len(head.lines) + self._dropped + len(present)
+        size = sum(map(len, head.lines)) + sum(map(len, present))
+        if count > self._limit_count or size > self._limit_bytes:
+            raise ClientError(Reason.HEADERS_TOO_LARGE, "too many or too large headers", status=431)
+
     def on_body(self, data: bytes) -> None:
         self._body += len(data)
         if self._busy:
@@ -245,10 +264,17 @@ class RequestParser:
             self._sink.on_body(data)
 
     def on_chunk_header(self) -> None:
+        if (
+            self._lines is self._head.lines
+        ):  # what comes as a header from now on is a trailer (RFC 9110 §6.5.1): dropped
+            self._lines = []
+            self._noted = _NONE.copy()
         if self._fed > CHUNK_OVERHEAD + self._limit_bytes + 16 * self._body:
             raise MalformedRequest(Reason.MALFORMED, "chunk framing far larger than the body")
 
     def on_message_complete(self) -> None:
+        if len(self._lines) > MAX_TRAILERS and self._lines is not self._head.lines:
+            raise MalformedRequest(Reason.MALFORMED, "too many trailers")
         self._fed = 0
         if self._busy:
             self._backlog.append(("end", None))

@@ -13,6 +13,7 @@ from zt_proxy.worker.wire import hygiene
 from zt_proxy.worker.wire.hygiene import ResponseKind
 
 MAX_INTERIM = 16
+MAX_HEAD = 256 * 1024
 
 known_response = hygiene.KNOWN_RESPONSE.get
 classify_response = hygiene.classify_response
@@ -25,16 +26,15 @@ RESPONSE_CONNECTION = int(ResponseKind.CONNECTION)
 class ResponseHead:
     """A platform's response head. `lines` may go to the client; `set_cookies` still have to be looked at."""
 
-    __slots__ = ("chunked", "content_length", "keep_alive", "lines", "noted", "set_cookies", "status")
+    status = 0
+    content_length: int | None = None
+    chunked = False
+    keep_alive = True
 
     def __init__(self) -> None:
-        self.status = 0
         self.lines: list[bytes] = []
         self.set_cookies: list[bytes] = []
         self.noted: dict[int, bytes] = {}
-        self.content_length: int | None = None
-        self.chunked = False
-        self.keep_alive = True
 
 
 class ResponseSink(Protocol):
@@ -57,16 +57,17 @@ class ResponseParser:
     """
 
     __slots__ = (
-        "_count",
         "_done",
         "_expecting",
+        "_fed",
         "_head",
         "_head_only",
         "_in_head",
         "_interim",
+        "_lines",
+        "_noted",
         "_parser",
         "_sink",
-        "_size",
     )
 
     def __init__(self, sink: ResponseSink) -> None:
@@ -77,9 +78,10 @@ class ResponseParser:
         self._head = ResponseHead()
         self._head_only = False
         self._in_head = False
+        self._lines: list[bytes] = []
+        self._noted: dict[int, bytes] = {}
         self._interim = 0
-        self._count = 0
-        self._size = 0
+        self._fed = 0
 
     def expect(self, method: bytes) -> None:
         """A request with this method goes out now."""
@@ -89,7 +91,7 @@ class ResponseParser:
         self._expecting = True
         self._done = False
         self._interim = 0
-        self._size = 0
+        self._fed = 0
 
     def feed(self, data: bytes) -> bytes:
         """Parse. Gives the bytes behind a 101 (else none).
@@ -109,6 +111,9 @@ class ResponseParser:
             if isinstance(error, httptools.HttpParserCallbackError):
                 raise
             raise UpstreamError(Reason.UPSTREAM_INVALID, str(error)) from None
+        self._fed += len(data)
+        if self._fed > MAX_HEAD and self._in_head:
+            raise UpstreamError(Reason.UPSTREAM_INVALID, "response headers too large")
         return b""
 
     def at_eof(self) -> bool:
@@ -131,26 +136,21 @@ class ResponseParser:
     def on_message_begin(self) -> None:
         if self._done:
             raise UpstreamError(Reason.UPSTREAM_INVALID, "a second response to one request")
-        self._head = ResponseHead()
+        head = self._head = ResponseHead()
+        self._lines = head.lines
+        self._noted = head.noted
         self._in_head = True
-        self._count = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count += 1
-        self._size += len(name) + len(value)
-        if self._count > 256 or self._size > 256 * 1024:
-            raise UpstreamError(Reason.UPSTREAM_INVALID, "response headers too large")
-        if not self._in_head:
-            return
         kind = known_response(name)
         if kind is None:
             kind = classify_response(name)
         if kind == 0:
-            self._head.lines.append(b"%b: %b\r\n" % (name, value))
+            self._lines.append(name + b": " + value + b"\r\n")
         elif kind == SET_COOKIE:
             self._head.set_cookies.append(value)
         elif kind != 1:
-            noted = self._head.noted
+            noted = self._noted
             if kind == RESPONSE_LENGTH and kind in noted:
                 raise UpstreamError(Reason.UPSTREAM_INVALID, "Content-Length appears twice")
             noted[kind] = value.strip(b" \t")
@@ -158,6 +158,8 @@ class ResponseParser:
     def on_headers_complete(self) -> None:
         head = self._head
         self._in_head = False
+        self._lines = []  # trailers, which go nowhere
+        self._noted = {}
         parser = self._parser
         status = head.status = parser.get_status_code()
         if not 100 <= status <= 599:
