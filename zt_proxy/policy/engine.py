@@ -21,6 +21,12 @@ _NOTHING_MATCHED = Decision(Effect.DENY, Reason.NO_RULE_MATCHED)
 _REPORT_ONLY = Decision(Effect.ALLOW, Reason.RULE_ALLOWED)
 
 
+REMEMBERED = 4096
+"""Requests (method and path) per route whose fitting rules are remembered."""
+REMEMBERED_PATH = 256
+"""Longer paths are matched anew each time, so that nobody can fill memory with them."""
+
+
 class CompiledRule(NamedTuple):
     """One rule, ready: `compile.compile_rules` makes it."""
 
@@ -43,7 +49,7 @@ class CompiledRule(NamedTuple):
 class Policy:
     """The rules of one route, compiled. Immutable, and safe to share between connections."""
 
-    __slots__ = ("_report_only", "_reporting", "_rules", "route")
+    __slots__ = ("_fitting", "_report_only", "_reporting", "_rules", "route")
 
     def __init__(
         self,
@@ -58,6 +64,7 @@ class Policy:
         self._rules = rules
         self._reporting = reporting
         self._report_only = report_only
+        self._fitting: dict[tuple[bytes, bytes], tuple[CompiledRule, ...]] = {}
 
     def decide(self, facts: Facts) -> Decision:
         """The decision, with what rules in report mode would have changed in it.
@@ -68,16 +75,29 @@ class Policy:
         `route:deny:rule-denied` with `id:deny`, or `route:reauth:reauth-required` with `id:reauth`. Strangers pass
         there only where a public rule lets them, and sign in everywhere else.
         """
-        decision = _judge(self._rules, facts)
+        request = (facts.method, facts.path)
+        rules = self._fitting.get(request)
+        if rules is None:
+            rules = self._fit(request)
+        decision = _judge(rules, facts)
         if not self._reporting and not self._report_only:
             return decision
         return self._with_reports(decision, facts)
+
+    def _fit(self, request: tuple[bytes, bytes]) -> tuple[CompiledRule, ...]:
+        """The rules in force that are about this request, remembered: which they are depends on nothing else."""
+        rules = tuple(rule for rule in self._rules if rule.fits(*request))
+        if len(request[1]) <= REMEMBERED_PATH:
+            if len(self._fitting) >= REMEMBERED:
+                self._fitting.clear()
+            self._fitting[request] = rules
+        return rules
 
     def _with_reports(self, decision: Decision, facts: Facts) -> Decision:
         reported: list[str] = []
         for rule, with_it in self._reporting:
             if rule.fits(facts.method, facts.path):
-                other = _judge(with_it, facts)
+                other = _judge(tuple(one for one in with_it if one.fits(facts.method, facts.path)), facts)
                 if (other.effect, other.challenge) != (decision.effect, decision.challenge):
                     reported.append(f"{rule.id}:{_word(other)}")
         if self._report_only:
@@ -86,15 +106,15 @@ class Policy:
 
 
 def _judge(rules: tuple[CompiledRule, ...], facts: Facts) -> Decision:
+    """`rules` are those about this request, denies first."""
     principal, session = facts.principal, facts.session
     if principal is None or session is None:
-        return _judge_stranger(rules, facts)
+        return _judge_stranger(rules)
     if not session.mfa:
-        return _judge_without_mfa(rules, facts, principal)
-    method, path = facts.method, facts.path
+        return _judge_without_mfa(rules, principal)
     challenge: Decision | None = None
     for rule in rules:
-        if not rule.fits(method, path) or not rule.subject(principal):
+        if not rule.subject(principal):
             continue
         if rule.reauth is None or _fresh(session, rule.unlock, rule.reauth, facts.now):
             return rule.decision
@@ -103,18 +123,18 @@ def _judge(rules: tuple[CompiledRule, ...], facts: Facts) -> Decision:
     return challenge or _NOTHING_MATCHED
 
 
-def _judge_stranger(rules: tuple[CompiledRule, ...], facts: Facts) -> Decision:
+def _judge_stranger(rules: tuple[CompiledRule, ...]) -> Decision:
     for rule in rules:
-        if rule.public and rule.fits(facts.method, facts.path):
+        if rule.public:
             return rule.decision
     return _LOGIN
 
 
-def _judge_without_mfa(rules: tuple[CompiledRule, ...], facts: Facts, principal: Principal) -> Decision:
+def _judge_without_mfa(rules: tuple[CompiledRule, ...], principal: Principal) -> Decision:
     """Who has not shown the second factor reaches what is public, and is told nothing of the rest."""
     denied = False
     for rule in rules:
-        if (rule.public or rule.deny) and rule.fits(facts.method, facts.path):
+        if rule.public or rule.deny:
             if rule.public:
                 return _MFA if denied and not rule.deny else rule.decision
             denied = denied or rule.subject(principal)
