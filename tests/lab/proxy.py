@@ -45,6 +45,17 @@ APP = "app.test"
 ORIGIN = b"Origin: https://app.test\r\n"
 
 
+def trusting_context() -> ssl.SSLContext:
+    """A client that trusts the lab's CA, and takes its certificates for any name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    CA.configure_trust(context)
+    context.check_hostname = False
+    return context
+
+
+TRUSTING = trusting_context()
+
+
 def allow(rule: str = "staff", *, groups: Sequence[str] = ("staff",), public: bool = False, **more: Any) -> RuleSpec:
     """An allow rule; `methods` and `paths` make its match, the rest goes to RuleSpec."""
     return _rule(RuleEffect.ALLOW, rule, groups, public, more)
@@ -217,12 +228,8 @@ class ProxyLab:
 
     async def connect(self, name: str | None = APP, **options: Any) -> Client:
         """A TLS connection with this server name (None: none is sent)."""
-        context = ssl.create_default_context()
-        CA.configure_trust(context)
-        context.check_hostname = False
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=context, server_hostname=name or "", **options
-        )
+        options.setdefault("ssl", TRUSTING)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, server_hostname=name or "", **options)
         client = Client(reader, writer)
         self._clients.append(client)
         return client

@@ -17,6 +17,9 @@ GOING_AWAY = 1001
 SESSION_OVER = 4401
 FORBIDDEN = 4403
 
+CLOSE_GRACE = 0.5
+"""Seconds that a frame which had begun has to end in, before a closing tunnel is cut (ZT-WS-05: within 1 s)."""
+
 CLOSE_CODES = {
     Reason.NO_RULE_MATCHED: FORBIDDEN,
     Reason.RULE_DENIED: FORBIDDEN,
@@ -47,7 +50,10 @@ class WebSocketTunnel:
         try:
             self._from_client.feed(data)
         except WsViolation as violation:
-            self.close(violation.code, violation.detail)
+            if violation.boundary:
+                relay.connection.transport.write(data[: violation.boundary])
+            if not self._from_client.closed:  # behind Close nothing counts any more (RFC 6455 §5.5.1)
+                self.close(violation.code, violation.detail)
             return
         relay.connection.transport.write(data)
 
@@ -56,19 +62,38 @@ class WebSocketTunnel:
         relay = self._relay
         relay.bytes_out += len(data)
         connection = self._exchange.connection
-        try:
-            boundary = self._from_upstream.split_at_boundary(data)
-        except WsViolation as violation:
-            self.close(violation.code, violation.detail)
-            return
         if self._closing is not None:
-            if boundary:
-                connection.write(data[:boundary] + self._closing)
-                self._end()
+            self._finish_frame(data, self._closing)
+            return
+        try:
+            self._from_upstream.feed(data)
+        except WsViolation as violation:
+            if violation.boundary:
+                connection.write(data[: violation.boundary])
+            if not self._from_upstream.closed:
+                self.close(violation.code, violation.detail)
             return
         connection.write(data)
         if connection.congested and relay.connection is not None:
             relay.connection.transport.pause_reading()
+
+    def _finish_frame(self, data: bytes, closing: bytes) -> None:
+        """The rest of the frame that had begun, then our Close; frames behind it are dropped."""
+        follower = self._from_upstream
+        position = 0
+        try:
+            while position < len(data) and not follower.at_boundary:
+                step = follower.bytes_until_boundary
+                follower.feed(data[position : position + step])
+                position += step
+        except WsViolation:
+            self._exchange.connection.abort()
+            return
+        if follower.at_boundary:
+            self._exchange.connection.write(data[:position] + closing)
+            self._end()
+        else:
+            self._exchange.connection.write(data)
 
     def client_writable(self, writable: bool) -> None:
         self._relay.client_writable(writable)
@@ -91,6 +116,7 @@ class WebSocketTunnel:
             self._end()
         else:
             self._closing = frame
+            self._exchange.connection.end_within(CLOSE_GRACE)
 
     @property
     def closing(self) -> bool:

@@ -22,12 +22,16 @@ TOO_BIG = 1009
 
 
 class WsViolation(Exception):
-    """A frame that breaks RFC 6455 or a limit; `code` is the close code to answer with."""
+    """A frame that breaks RFC 6455 or a limit; `code` is the close code to answer with.
+
+    `boundary` is where the last good frame in the piece ends: what stands before it may still go on.
+    """
 
     def __init__(self, code: int, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.boundary = 0
 
 
 def check_handshake(
@@ -106,19 +110,23 @@ class FrameFollower:
         """
         end = len(data)
         position = boundary = 0
-        while position < end:
-            if self._left:
-                step = min(self._left, end - position)
-                self._left -= step
-                position += step
-            elif self._short_frame(data, position, end):
-                position += 6 if self._masked else 2
-            else:
-                position = self._read_header(data, position, end)
-                if self._header:
-                    break
-            if not self._left:
-                boundary = position
+        try:
+            while position < end:
+                if self._left:
+                    step = min(self._left, end - position)
+                    self._left -= step
+                    position += step
+                elif self._short_frame(data, position, end):
+                    position += 6 if self._masked else 2
+                else:
+                    position = self._read_header(data, position, end)
+                    if self._header:
+                        break
+                if not self._left:
+                    boundary = position
+        except WsViolation as violation:
+            violation.boundary = boundary
+            raise
         return boundary
 
     def _short_frame(self, data: bytes | bytearray | memoryview, position: int, end: int) -> bool:
