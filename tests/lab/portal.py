@@ -195,7 +195,10 @@ class Browser:
 class PortalLab:
     """`async with PortalLab(tmp_path) as lab`. Settings given are ControlSettings' fields."""
 
-    def __init__(self, folder: Path, providers: tuple[str, ...] = ("corp",), **settings: object) -> None:
+    def __init__(
+        self, folder: Path, providers: tuple[str, ...] = ("corp",), port: int | None = None, **settings: object
+    ) -> None:
+        self._port = port
         self.clock = ManualClock()
         self.worker_ring = KeyRing({1: b"w" * 32})
         self.providers = {name: ScriptedProvider(self.clock, name) for name in providers}
@@ -229,7 +232,7 @@ class PortalLab:
             lambda: {"keys": [{"kid": "k1"}]},
             SaidSo(),
         )
-        self.server = TestServer(application)
+        self.server = TestServer(application, port=self._port)
         await self.server.start_server(access_log=None)  # as the process wiring does (ZT-LOG-02)
         self.http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         return self
