@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 READ = 65536
 LINGER = 2.0
 """Seconds in which a client may still read a last answer while its unread body is thrown away."""
-LINGER_BYTES = 256 * 1024
+LINGER_BYTES = 4 * 1024 * 1024
+"""Most of it that is read: a reset any earlier could overtake the answer (RFC 9112 §9.6)."""
 
 
 class State:
@@ -228,7 +229,7 @@ class Connection(asyncio.Protocol):
         engine = self._engine
         read = self._read
         try:
-            while self.state != State.CLOSED:
+            while self.state < State.LINGER:
                 plain = read(READ)
                 if not plain:
                     self._peer_closed()

@@ -165,8 +165,8 @@ class Gateway:
         """Host, connection and target belong together and to a route, or to the portal (route None)."""
         head, connection = x.head, x.connection
         raw_host = head.noted[HOST]
-        if raw_host is None:
-            raise ClientError(Reason.MALFORMED, "no Host header", status=400)
+        if not raw_host:
+            raise ClientError(Reason.MALFORMED, "no Host header, or an empty one", status=400)
         if connection.host_memo[0] == raw_host:
             x.host = connection.host_memo[1]
         else:
