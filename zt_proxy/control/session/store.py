@@ -79,7 +79,10 @@ class SessionStore(Protocol):
         """Move last activity forward, where it lies inside both deadlines."""
 
     async def end_session(self, sid: str, sequence: int) -> bool:
-        """Delete a session, its handles and codes; durable when it returns. False if it was not there."""
+        """Delete a session and its handles; durable when it returns. False if it was not there.
+
+        Codes under way may stay: there is no session left that a handle could be issued for.
+        """
 
     async def sessions_of(self, subject: bytes) -> tuple[str, ...]: ...
 

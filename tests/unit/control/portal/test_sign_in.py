@@ -240,6 +240,18 @@ async def test_a_code_in_another_browser_or_without_its_cookie_gives_nothing(lab
         assert SESSION_COOKIE not in thief.cookies(APP)
 
 
+async def test_a_code_of_a_session_that_ended_on_the_way_gives_nothing(lab: PortalLab) -> None:
+    browser = lab.browser()
+    to_app = await browser.back(await browser.to_provider())
+    session = await browser.session(PORTAL)
+    assert session is not None
+    await lab.sessions.end(session.sid, "signed-out")
+    answer = await browser.follow(to_app)
+    assert answer.status == 401
+    assert Reason.SESSION_UNKNOWN in answer.text
+    assert SESSION_COOKIE not in browser.cookies(APP)
+
+
 async def test_a_code_at_another_host_gives_nothing(lab: PortalLab) -> None:
     browser = lab.browser()
     browser.handoff(host=OTHER)
