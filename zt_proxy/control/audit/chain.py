@@ -145,9 +145,11 @@ class Chain:
 
         Raises UnavailableError(RECORD_UNAVAILABLE) when the disk is full or failing: the log then ends where it did.
         """
-        if not records:
-            return
-        data, head = extend(self.head, records)
+        if records:
+            self.write(*extend(self.head, records))
+
+    def write(self, data: bytes, head: Head) -> None:
+        """`append` for lines that `extend` has already put after `self.head`: the part that waits for the disk."""
         try:
             if self._file < 0:
                 self._reopen()

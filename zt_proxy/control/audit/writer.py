@@ -1,6 +1,6 @@
 """Brings records from the workers' rings into the chain, and says when it cannot.
 
-Every 50 ms: read the rings, append what is new, fdatasync, and only then give the rings their room back. A record is
+Every 200 ms: read the rings, append what is new, fdatasync, and only then give the rings their room back. A record is
 therefore in the ring or durable in the log at any moment, also through `kill -9` of either side. What a crash between
 sync and commit would bring a second time is known by (worker, boot, n) and left out.
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from zt_proxy.control.audit.chain import Chain
+from zt_proxy.control.audit.chain import Chain, extend
 from zt_proxy.control.settings import AuditSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError
@@ -24,6 +24,8 @@ from zt_proxy.core.lines import encode_line, printable
 from zt_proxy.link.ring import RingDamaged, RingReader, ring_paths
 
 _log = structlog.get_logger("zt_proxy.audit")
+SLICES = 32
+"""Slices of a batch each that one turn takes from a ring before it syncs: a sync costs as much as hundreds of lines."""
 _SCAN = 0.5
 """Seconds between looks for new rings, and between attempts while the disk fails."""
 
@@ -39,6 +41,7 @@ class _Key(msgspec.Struct, gc=False):
     hash: msgspec.UnsetType | msgspec.Raw = msgspec.UNSET
 
 
+_CHAIN_FIELDS = (b'"seq":', b'"prev":', b'"hash":')
 _decode_key = msgspec.json.Decoder(_Key).decode
 
 
@@ -46,7 +49,7 @@ class AuditWriter:
     """The log's one writer. `start`, then leave it alone; `stop` drains what is left."""
 
     def __init__(
-        self, settings: AuditSettings, runtime_dir: Path, clock: Clock, *, interval: float = 0.05, batch: int = 1024
+        self, settings: AuditSettings, runtime_dir: Path, clock: Clock, *, interval: float = 0.2, batch: int = 256
     ) -> None:
         self._settings = settings
         self._runtime_dir = runtime_dir
@@ -119,63 +122,85 @@ class AuditWriter:
         loop = asyncio.get_running_loop()
         next_scan = 0.0
         while True:
-            stopping = self._stopping
+            stopping, more = self._stopping, False
             scan = stopping or loop.time() >= next_scan
             if scan:
                 next_scan = loop.time() + _SCAN
             if scan or self._events or (not self._problem and any(r.pending() for r in self._readers.values())):
-                await self._turn(scan=scan)
+                more = await self._turn(scan=scan)
             if stopping and (self._problem or not any(r.pending() for r in self._readers.values())):
                 self._refuse_events()
                 return
             self._wake.clear()
-            if not self._stopping:
+            if more:
+                await asyncio.sleep(0)
+            elif not self._stopping:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), self._interval)
 
-    async def _turn(self, *, scan: bool) -> None:
+    async def _turn(self, *, scan: bool) -> bool:
+        """Read the rings, make it durable, give the room back. True if there may be more at once."""
         events, self._events = self._events, []
         try:
-            await asyncio.to_thread(self._drain, scan, [event for event, _ in events])
+            more = await self._drain(scan, [event for event, _ in events])
         except (UnavailableError, OSError) as error:
             if not self._problem:
                 _log.error("audit-log-unavailable", problem=str(error))
             self._problem = str(error) or type(error).__name__
             _fail(events, self._problem)
+            return False
         except BaseException:
             self._problem = "the audit writer failed"
             _fail(events, self._problem)
             raise
-        else:
-            if self._problem:
-                _log.info("audit-log-available", seq=self.seq)
-            self._problem = ""
-            for _, durable in events:
-                if not durable.done():
-                    durable.set_result(None)
+        if self._problem:
+            _log.info("audit-log-available", seq=self.seq)
+        self._problem = ""
+        for _, durable in events:
+            if not durable.done():
+                durable.set_result(None)
+        return more
 
     def _refuse_events(self) -> None:
         events, self._events = self._events, []
         _fail(events, "the audit writer stopped")
 
-    def _drain(self, scan: bool, events: list[bytes]) -> None:
-        """One turn, in a thread: read, append and sync, commit."""
+    async def _drain(self, scan: bool, lines: list[bytes]) -> bool:
+        """One turn: read, append and sync, commit.
+
+        Only the waiting for the disk is in a thread. Hashing there too would make the path fight for the interpreter
+        with this: in one process that was seen to cost a request more than the hashing itself.
+        """
         assert self._chain is not None
         if scan:
-            self._find_rings(events)
+            self._find_rings(lines, await asyncio.to_thread(ring_paths, self._runtime_dir))
         finished = [path for path, reader in self._readers.items() if not reader.writer_alive()] if scan else []
         last = dict(self._last)
-        lines = events
         damaged: list[Path] = []
-        for path, reader in self._readers.items():
-            try:
-                for record in reader.read(self._batch):
-                    lines.extend(_new_lines(record, last))
-            except RingDamaged as error:
-                damaged.append(path)
-                lines.append(self._note("ring-damaged", path, str(error)))
+        more = False
+        pieces: list[bytes] = []
+        head = self._chain.head
         try:
-            self._chain.append(lines)
+            for path, reader in self._readers.items():
+                for _ in range(SLICES):
+                    try:
+                        records = reader.read(self._batch)
+                        lines.extend(_new_lines(records, last))
+                    except RingDamaged as error:
+                        damaged.append(path)
+                        lines.append(self._note("ring-damaged", path, str(error)))
+                        break
+                    piece, head = extend(head, lines)
+                    pieces.append(piece)
+                    lines = []
+                    more = len(records) == self._batch
+                    if not more:
+                        break
+                    await asyncio.sleep(0)  # the path goes first
+            piece, head = extend(head, lines)
+            data = b"".join((*pieces, piece))
+            if data:
+                await asyncio.to_thread(self._chain.write, data, head)
         except BaseException:
             for reader in self._readers.values():
                 reader.rewind()
@@ -191,9 +216,10 @@ class AuditWriter:
                 gone = self._readers.pop(path)
                 gone.remove()
                 self._last.pop((gone.worker, gone.boot), None)
+        return more
 
-    def _find_rings(self, lines: list[bytes]) -> None:
-        for path in ring_paths(self._runtime_dir):
+    def _find_rings(self, lines: list[bytes], paths: list[Path]) -> None:
+        for path in paths:
             if path in self._readers:
                 continue
             try:
@@ -217,7 +243,33 @@ class _Written(msgspec.Struct, gc=False):
 _decode_written = msgspec.json.Decoder(_Written).decode
 
 
-def _new_lines(record: bytes, last: dict[tuple[int, str], int]) -> list[bytes]:
+def _new_lines(records: list[bytes], last: dict[tuple[int, str], int]) -> list[bytes]:
+    """The records that are not in the log already.
+
+    A ring gives a worker's records in the order of their numbers, so it is enough to look at the first and the last,
+    unless something does not fit; then each is looked at.
+    """
+    if not records:
+        return records
+    try:
+        first, final = _decode_key(records[0]), _decode_key(records[-1])
+    except msgspec.MsgspecError:
+        return [line for record in records for line in _new_line(record, last)]
+    whose = (first.worker, first.boot)
+    everything = b"".join(records)
+    if (
+        whose == (final.worker, final.boot)
+        and final.n - first.n == len(records) - 1
+        and first.n == last.get(whose, first.n - 1) + 1
+        and printable(everything)
+        and not any(name in everything for name in _CHAIN_FIELDS)
+    ):
+        last[whose] = final.n
+        return records
+    return [line for record in records for line in _new_line(record, last)]
+
+
+def _new_line(record: bytes, last: dict[tuple[int, str], int]) -> list[bytes]:
     """The record, unless it is in the log already; with a note when numbers between it and the last are missing.
     What is not a proper record is kept whole, as base64, under the type `unreadable`."""
     try:
