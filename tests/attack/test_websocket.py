@@ -489,7 +489,7 @@ async def test_a_frame_that_never_ends_does_not_keep_a_dead_sessions_socket() ->
         await client.reader.readexactly(3)
         assert lab.proxy.control is not None
         await lab.proxy.control.sessions.end(lab.sid, "revoked")
-        clock.advance(60)
+        await lab.advance(60)
         assert await client.ended() == b""
 
 
@@ -498,12 +498,12 @@ async def test_the_absolute_limit_closes_a_busy_socket() -> None:
     clock = ManualClock()
     async with lab_with_echo(clock=clock) as lab:
         client = await open_websocket(lab, await lab.sign_in())
-        clock.advance(11 * 3600 + 59 * 60 - 1800)
+        await lab.advance(11 * 3600 + 59 * 60 - 1800)
         assert lab.proxy.control is not None
         lab.proxy.control.sessions.activity(lab.sid, clock.now())
         await client.write(frame(TEXT, b"a"))
         assert await read_frame(client.reader) == Frame(TEXT, b"a")
-        clock.advance(1800 + 120)
+        await lab.advance(1800 + 120)
         assert close_code((await remaining_frames(client.reader))[-1]) == 4401
 
 

@@ -21,10 +21,11 @@ import msgspec
 import trustme
 
 from tests.lab.upstream import RecordingUpstream
+from tests.lab.waiting import until
 from zt_proxy.config.build import Built, LogSettings
 from zt_proxy.control.identity.types import VerifiedLogin
 from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, ProviderSettings, SessionSettings
-from zt_proxy.core.clock import Clock, SystemClock
+from zt_proxy.core.clock import Clock, ManualClock, SystemClock
 from zt_proxy.core.keys import Secret
 from zt_proxy.core.session import Principal
 from zt_proxy.policy.spec import Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
@@ -150,7 +151,8 @@ class Client:
                 return b""
 
     async def close(self) -> None:
-        self.writer.close()
+        """At once: a polite shutdown would wait for the other side's."""
+        self.writer.transport.abort()
         with suppress(ConnectionError, ssl.SSLError):
             await self.writer.wait_closed()
 
@@ -223,6 +225,14 @@ class ProxyLab:
         record = await self.proxy.control.sessions.create(VerifiedLogin(**{**values, **login}))
         cookie = await self.proxy.control.sessions.issue_handle(record.sid, host)
         return record.sid, b"__Host-zt=" + cookie.encode()
+
+    async def advance(self, seconds: float) -> None:
+        """Move a ManualClock, after every record is read: an unread one would look old, and nothing be decided."""
+        assert isinstance(self.clock, ManualClock)
+        assert self.proxy.worker is not None
+        recorder = self.proxy.worker.recorder
+        await until(lambda: recorder.used() == 0)
+        self.clock.advance(seconds)
 
     # ---- requests ----
 

@@ -153,8 +153,11 @@ def recheck(exchanges: Iterable[Exchange], gateway: StillAllowed) -> None:
 
 
 def cut_session(exchanges: Iterable[Exchange], sid: str, reason: Reason) -> None:
-    """Cut every stream of a session; an empty sid means of every session."""
+    """Cut every stream of a session; an empty sid means of every session.
+
+    What goes to the portal is not cut: a sign-out or a new sign-in ends the session that asked for it.
+    """
     for exchange in list(exchanges):
         entry = exchange.session
-        if entry is not None and (not sid or entry.session.sid == sid):
+        if entry is not None and exchange.route is not None and (not sid or entry.session.sid == sid):
             cut(exchange, reason)

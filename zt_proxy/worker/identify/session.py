@@ -74,14 +74,16 @@ class SessionCache:
         """Ask control. Raises UnavailableError when nobody can say, ValueError for a cookie not made here."""
         handle_hash = self._mac.handle_hash(cookie.decode("ascii"))
         epoch = self._epoch
+        before = self._entries.get(cookie)
         session = await self._link.session(handle_hash, host)
         known = self._entries.get(cookie)
         if session is None:
             if known is not None:
                 self._drop(known)
-                return Reason.SESSION_IDLE
             self._remember_unknown(cookie)
-            return Reason.SESSION_UNKNOWN
+            # control ends an idle session when asked, and the cache has heard of that end by now
+            idle = before is not None and self._clock.now() - before.last_activity >= before.session.idle_timeout
+            return Reason.SESSION_IDLE if idle else Reason.SESSION_UNKNOWN
         if known is not None and known.session.sid == session.sid:
             known.session = session
             known.last_activity = max(known.last_activity, session.last_activity)
