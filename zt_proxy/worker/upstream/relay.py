@@ -7,6 +7,7 @@ Whoever cannot take more pauses the reading of the other side. Nothing here deci
 `Permitted` or an `Internal`, and without one there is no relay.
 """
 
+import re
 from enum import IntFlag
 from http import HTTPStatus
 from typing import Protocol
@@ -26,6 +27,10 @@ WS_ACCEPT = int(ResponseKind.WS_ACCEPT)
 WS_EXTENSIONS = int(ResponseKind.WS_EXTENSIONS)
 RESPONSE_UPGRADE = int(ResponseKind.UPGRADE)
 SERVICE_WORKER_ALLOWED = int(ResponseKind.SERVICE_WORKER_ALLOWED)
+
+WORKER_SCOPE = re.compile(rb"(?:/[A-Za-z0-9_~\-][A-Za-z0-9_.~\-]*)+/?")
+"""Service-Worker-Allowed that is passed on: plain segments. A browser reads it as a URL beside the script's, so that
+`//app/`, `./`, `/a/..` and `/%2e` may all mean `/`, which covers `/.zt/` (ZT-APP-03)."""
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 LAST_CHUNK = b"0\r\n\r\n"
@@ -301,7 +306,7 @@ class Relay:
             if not cookies.is_own_set_cookie(value, self.own_cookies):
                 out.append(b"Set-Cookie: %b\r\n" % value)
         scope = head.noted.get(SERVICE_WORKER_ALLOWED)
-        if scope is not None and not b"/.zt/".startswith(scope.rstrip(b".") or b"/"):
+        if scope is not None and WORKER_SCOPE.fullmatch(scope):
             out.append(b"Service-Worker-Allowed: %b\r\n" % scope)
 
     def on_response_body(self, data: bytes) -> None:
