@@ -145,6 +145,7 @@ class Gateway:
             raise UnavailableError(Reason.SHUTTING_DOWN, "this worker is ending")
         head = x.head
         if head.method in (b"TRACE", b"CONNECT"):
+            x.close = True
             raise ClientError(Reason.METHOD_REFUSED, head.method.decode(), status=405)
         expect = head.noted[EXPECT]
         if expect is not None and expect.lower() != b"100-continue":
@@ -289,6 +290,8 @@ class Gateway:
         """Answer an error of any stage, recording the denial if no decision was recorded yet."""
         if x.done:
             return
+        if error.reason is Reason.MALFORMED:
+            x.close = True  # RFC 9112 §11.2
         if not x.recorded:
             try:
                 route = x.route.name if x.route is not None else ""

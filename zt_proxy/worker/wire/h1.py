@@ -143,6 +143,9 @@ class RequestParser:
             if self._head.websocket:
                 self.tail = rest
                 return
+            if self._head.method == b"CONNECT":  # refused, and no request begins where its tunnel would
+                self._dead = True
+                return
             # an upgrade we do not offer is ignored (RFC 9110 §7.8): what follows is the next request
             self._parser = httptools.HttpRequestParser(self)
             if rest:
