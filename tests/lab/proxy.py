@@ -247,8 +247,11 @@ class ProxyLab:
     async def send(self, request: bytes, name: str | None = APP) -> Reply:
         """Send raw bytes on a connection of their own; give the first response."""
         client = await self.connect(name)
-        await client.write(request)
-        return await client.reply(request.split(b" ")[0].decode("latin-1"))
+        try:
+            await client.write(request)
+            return await client.reply(request.split(b" ")[0].decode("latin-1"))
+        finally:
+            await client.close()
 
     async def get(
         self, path: str = "/", cookie: bytes | None = None, headers: bytes = b"", host: str = APP, method: str = "GET"

@@ -397,10 +397,13 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def close(self) -> None:
-        """Close after what was written is out."""
+        """Close after what was written is out, or after the time that the slowest allowed reader takes for it."""
         if self.state == State.CLOSED:
             return
         self.state = State.CLOSED
+        limits = self._listener.limits
+        unread = self.transport.get_write_buffer_size()
+        self.deadline = self._listener.now() + limits.rate_grace + unread / max(limits.minimum_rate, 1)
         if not self.transport.is_closing():
             notify = self._engine.close()
             if notify:

@@ -8,6 +8,7 @@ One request is in flight per connection. Requests that a client pipelines behind
 read, because reading pauses) and delivered by `resume()`, in order, after the response before them.
 """
 
+import re
 from collections import deque
 from typing import Protocol
 
@@ -18,6 +19,9 @@ from zt_proxy.worker.wire import hygiene
 from zt_proxy.worker.wire.hygiene import Kind
 
 MAX_TRAILERS = 64
+END_OF_HEAD = b"\r\n\r\n"
+ORDINARY_METHODS = frozenset((b"GET", b"HEAD", b"DELETE"))
+REQUEST_LINE = re.compile(rb"(GET|HEAD|DELETE) (/[!-~]*) HTTP/1\.1\r\n")
 CHUNK_OVERHEAD = 64 * 1024
 """Bytes of chunk framing allowed beyond 16 per byte of body: bounds extensions and 1-byte chunks (CVE-2025-69229)."""
 
@@ -31,6 +35,7 @@ CONTENT_LENGTH = int(Kind.CONTENT_LENGTH)
 TRANSFER_ENCODING = int(Kind.TRANSFER_ENCODING)
 CONNECTION = int(Kind.CONNECTION)
 UPGRADE = int(Kind.UPGRADE)
+EXPECT = int(Kind.EXPECT)
 
 
 class RequestHead:
@@ -47,13 +52,54 @@ class RequestHead:
     websocket = False
     method = b""
 
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.noted = _NONE.copy()
+    joined: bytes | None = None
+    """`lines` in one piece, when a head like this was seen before."""
+    ordinary = False
+    """Nothing in it needs a second look: no body, no upgrade, no expectation, a common method, HTTP/1.1, keep-alive."""
+    kind: "HeadKind | None" = None
+
+    def __init__(self, lines: list[bytes], noted: list[bytes | None]) -> None:
+        self.lines = lines
+        self.noted = noted
 
     @property
     def has_body(self) -> bool:
         return self.chunked or self.content_length > 0
+
+
+class HeadKind:
+    """Everything of an ordinary head but its first line. Shared by all requests that repeat it: never changed."""
+
+    __slots__ = ("joined", "lines", "navigation", "noted")
+
+    def __init__(self, lines: list[bytes], noted: list[bytes | None]) -> None:
+        self.lines = lines
+        self.noted = noted
+        self.joined = b"".join(lines)
+        self.navigation: bool | None = None
+        """What the gateway found out about it, once."""
+
+
+class HeadMemory:
+    """Header blocks that llhttp has accepted, byte for byte, as the whole of an ordinary request's head.
+
+    A client on a kept-alive connection repeats its headers exactly, request after request; what they mean depends on
+    nothing else, so it is found out once. Bounded in number and size; a full memory starts anew.
+    """
+
+    BLOCKS = 1024
+    BLOCK_BYTES = 4096
+
+    __slots__ = ("blocks",)
+
+    def __init__(self) -> None:
+        self.blocks: dict[bytes, HeadKind] = {}
+
+    def keep(self, block: bytes, head: "RequestHead") -> None:
+        if len(block) <= self.BLOCK_BYTES:
+            if len(self.blocks) >= self.BLOCKS:
+                self.blocks.clear()
+            self.blocks[block] = head.kind = HeadKind(head.lines, head.noted)
 
 
 class RequestSink(Protocol):
@@ -86,6 +132,7 @@ class RequestParser:
         "_limit_count",
         "_limit_target",
         "_lines",
+        "_memory",
         "_noted",
         "_parser",
         "_sink",
@@ -94,8 +141,12 @@ class RequestParser:
         "tail",
     )
 
-    def __init__(self, sink: RequestSink, *, header_count: int, header_bytes: int, target_bytes: int) -> None:
+    def __init__(
+        self, sink: RequestSink, memory: HeadMemory, *, header_count: int, header_bytes: int, target_bytes: int
+    ) -> None:
+        """`memory` is shared by all connections under the same limits."""
         self._sink = sink
+        self._memory = memory
         self._limit_count = header_count
         self._limit_bytes = header_bytes
         self._limit_target = target_bytes
@@ -104,7 +155,7 @@ class RequestParser:
         self._busy = False
         self._dead = False
         self._tunnel = False
-        self._head = RequestHead()
+        self._head = RequestHead([], _NONE.copy())
         self._in_head = False
         self._lines = self._head.lines
         self._noted = self._head.noted
@@ -128,6 +179,39 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Parse. Calls the sink; never raises for what a client sent."""
+        if not (self._fed or self._busy or self._dead) and data.endswith(END_OF_HEAD):
+            cut = data.find(b"\r\n") + 2
+            known = self._memory.blocks.get(data[cut:])
+            if known is None:
+                self._parse(data)
+                self._consider(data, cut)
+                return
+            line = REQUEST_LINE.fullmatch(data, 0, cut)
+            if line is not None and cut < self._limit_target:
+                head = self._head = RequestHead(known.lines, known.noted)
+                head.method, head.target = line.groups()
+                head.joined = known.joined
+                head.ordinary = True
+                head.kind = known
+                self._sink.on_request(head)
+                self._busy = True
+                self._sink.on_end()
+                return
+        self._parse(data)
+
+    def _consider(self, data: bytes, cut: int) -> None:
+        """Remember the header block of what was just parsed, if `data` was one ordinary request and nothing else."""
+        head = self._head
+        if (
+            not (self._fed or self._dead or self._backlog)
+            and head.ordinary
+            and head.kind is None
+            and data.count(END_OF_HEAD) == 1
+            and REQUEST_LINE.fullmatch(data, 0, cut) is not None
+        ):
+            self._memory.keep(data[cut:], head)
+
+    def _parse(self, data: bytes) -> None:
         if self._dead:
             return
         if self._tunnel:
@@ -136,8 +220,8 @@ class RequestParser:
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
-            if self._fed > self._limit_bytes and self._unfinished():
-                raise ClientError(Reason.HEADERS_TOO_LARGE, "head without an end", status=431)
+            if self._fed > self._limit_bytes:
+                self._check_unfinished()
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
             if self._head.websocket:
@@ -149,22 +233,25 @@ class RequestParser:
             # an upgrade we do not offer is ignored (RFC 9110 §7.8): what follows is the next request
             self._parser = httptools.HttpRequestParser(self)
             if rest:
-                self.feed(rest)
+                self._parse(rest)
         except httptools.HttpParserError as error:
             self._fail(_request_error(error))
         except ZtError as error:
             self._fail(error)
 
-    def _unfinished(self) -> bool:
-        """A head, or a trailer section, that is already longer than any may be."""
+    def _check_unfinished(self) -> None:
+        """A head, chunk framing or a trailer section that is already longer than any may be (ZT-DOS-10, ZT-DOS-11)."""
         if self._in_head:
-            return self._fed > self._limit_bytes + self._limit_target
-        return self._lines is not self._head.lines and len(self._lines) + self._dropped > MAX_TRAILERS
+            if self._fed > self._limit_bytes + self._limit_target:
+                raise ClientError(Reason.HEADERS_TOO_LARGE, "head without an end", status=431)
+        elif self._lines is not self._head.lines and len(self._lines) + self._dropped > MAX_TRAILERS:
+            raise MalformedRequest(Reason.MALFORMED, "too many trailers")
+        elif self._fed > CHUNK_OVERHEAD + self._limit_bytes + 16 * self._body:
+            raise MalformedRequest(Reason.MALFORMED, "chunk framing far larger than the body")
 
     def resume(self) -> None:
         """The response is out: deliver what was pipelined, up to the end of the next request."""
-        self._busy = False
-        self._tunnel = False
+        self._busy = self._tunnel = False
         while self._backlog and not self._busy:
             self._deliver(*self._backlog.popleft())
 
@@ -189,7 +276,7 @@ class RequestParser:
     # ---- called by httptools ----
 
     def on_message_begin(self) -> None:
-        head = self._head = RequestHead()
+        head = self._head = RequestHead([], _NONE.copy())
         self._lines = head.lines
         self._noted = head.noted
         self._in_head = True
@@ -239,8 +326,10 @@ class RequestParser:
         head.keep_alive = parser.should_keep_alive()
         if parser.get_http_version() != "1.1":
             head.minor = 0
+        head.ordinary = head.keep_alive and head.method in ORDINARY_METHODS and noted[EXPECT] is None
         if head.minor == 0 or noted[TRANSFER_ENCODING] or noted[CONNECTION] or noted[CONTENT_LENGTH]:
             _frame(head, parser.get_http_version())
+            head.ordinary = head.ordinary and head.minor == 1 and not head.has_body and noted[UPGRADE] is None
             if noted[UPGRADE] is not None:
                 _consider_upgrade(head, parser.should_upgrade())
                 self._tunnel = head.websocket and not self._busy
@@ -272,8 +361,6 @@ class RequestParser:
         ):  # what comes as a header from now on is a trailer (RFC 9110 §6.5.1): dropped
             self._lines = []
             self._noted = _NONE.copy()
-        if self._fed > CHUNK_OVERHEAD + self._limit_bytes + 16 * self._body:
-            raise MalformedRequest(Reason.MALFORMED, "chunk framing far larger than the body")
 
     def on_message_complete(self) -> None:
         if len(self._lines) > MAX_TRAILERS and self._lines is not self._head.lines:
