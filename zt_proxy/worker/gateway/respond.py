@@ -80,8 +80,13 @@ class Responder:
         elif navigation and x.head.method in SAFE_METHODS:
             self._redirect(x, decision)
         elif challenge is ChallengeKind.REAUTH:
-            header = self._bearer("insufficient_user_authentication", f', max_age="{int(decision.max_age)}"')
-            self._no(x, 401, decision.reason, decision.rule, [header], login_url=self._portal.origin + "/.zt/sign-in")
+            extra = [self._bearer("insufficient_user_authentication", f', max_age="{int(decision.max_age)}"')]
+            url = ""
+            if x.route is not None and not x.route.settings.machines_only:
+                value, made = self._login_cookie_of(x)
+                url = self._sign_in_url(x, decision, x.route.prefix, value)
+                extra += made
+            self._no(x, 401, decision.reason, decision.rule, extra, login_url=url)
         else:
             extra = [self._bearer("invalid_token" if decision.reason is not Reason.LOGIN_REQUIRED else "")]
             if decision.reason is Reason.COOKIE_REPEATED:
@@ -130,7 +135,11 @@ class Responder:
         if browser.is_navigation(x.head) and not (x.route is not None and x.route.settings.machines_only):
             session = x.session.session if x.session is not None else None
             who = (session.principal.email or session.principal.name) if session is not None else None
-            action = self._way_in(x) if login_url else None
+            action = None
+            if login_url:
+                action = self._way_in(x, reason, login_url)
+            elif session is not None and status == 403:
+                action = ("Sign out", "/.zt/sign-out")  # the way to become somebody who may
             page = denial_page(
                 status=status, reason=reason, request_id=x.request_id, host=x.host, who=who, rule=rule, action=action
             )
@@ -148,8 +157,10 @@ class Responder:
         )
         self._send(x, status, headers, _PROBLEM_LINES, msgspec.json.encode(problem))
 
-    def _way_in(self, x: Exchange) -> tuple[str, str]:
+    def _way_in(self, x: Exchange, reason: Reason, login_url: str) -> tuple[str, str]:
         """For a navigation that cannot be repeated by a redirect: a link that begins again with a GET."""
+        if reason is Reason.REAUTH_REQUIRED:
+            return ("Sign in again", login_url)
         path = x.route.prefix.decode("ascii") if x.route is not None else "/"
         return ("Sign in", path)
 
@@ -163,13 +174,18 @@ class Responder:
         wire = x.target.wire()
         if len(wire) > LONGEST_TARGET and x.route is not None:
             wire = x.route.prefix
+        location = self._sign_in_url(x, decision, wire, value)
+        self._send(x, 302, [(b"location", location.encode()), *headers], _REDIRECT_LINES, b"")
+
+    def _sign_in_url(self, x: Exchange, decision: Decision, target: bytes, login_cookie: bytes) -> str:
+        """The portal's sign-in with a hand-off that comes back to `target`, in the browser of this login cookie."""
         reauth = decision.challenge is ChallengeKind.REAUTH
         settings = x.route.settings if x.route is not None else None
         handoff = Handoff(
             purpose=Purpose.REAUTH if reauth else Purpose.LOGIN,
             host=x.host,
-            target=wire.decode("ascii"),
-            binder=binder_of(value),
+            target=target.decode("ascii"),
+            binder=binder_of(login_cookie),
             expires=self._clock.now() + LOGIN_LIFETIME,
             route=x.route.name if x.route is not None else "",
             rule=decision.rule,
@@ -178,8 +194,7 @@ class Responder:
             idle=(settings.idle_timeout or 0.0) if settings is not None else 0.0,
             absolute=(settings.absolute_timeout or 0.0) if settings is not None else 0.0,
         )
-        location = f"{self._portal.origin}/.zt/sign-in?to={quote(seal_handoff(self._ring, handoff))}"
-        self._send(x, 302, [(b"location", location.encode()), *headers], _REDIRECT_LINES, b"")
+        return f"{self._portal.origin}/.zt/sign-in?to={quote(seal_handoff(self._ring, handoff))}"
 
     def _login_cookie_of(self, x: Exchange) -> tuple[bytes, list[Header]]:
         """This browser's login cookie, reused while it is there: one, not one per tab (FIELD 9)."""
