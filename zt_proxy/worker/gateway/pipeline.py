@@ -287,9 +287,17 @@ class Gateway:
     # ---- 10 no ----
 
     def _refuse(self, x: Exchange, error: ZtError) -> None:
-        """Answer an error of any stage, recording the denial if no decision was recorded yet."""
+        """Answer an error of any stage, recording the denial if no decision was recorded yet. Never raises."""
         if x.done:
             return
+        try:
+            self._deny(x, error)
+        except Exception:
+            log.exception("a denial failed", request_id=x.request_id)
+            x.done = True
+            x.connection.abort()
+
+    def _deny(self, x: Exchange, error: ZtError) -> None:
         if error.reason is Reason.MALFORMED:
             x.close = True  # RFC 9112 §11.2
         if not x.recorded:
@@ -298,6 +306,9 @@ class Gateway:
                 self._record(x, route, Decision(Effect.DENY, error.reason))
             except UnavailableError as failed:
                 error = failed
+            except Exception:
+                log.exception("a denial was not recorded", request_id=x.request_id)
+                error = ZtError(Reason.INTERNAL_ERROR)
         if x.relay is not None and x.relay.answered:
             x.connection.abort()
         else:
@@ -395,7 +406,10 @@ class Gateway:
         duration = self.clock.monotonic() - x.started
         reason = error.reason.value if error is not None else ""
         if x.recorded:
-            self.recorder.end(x.request_id, x.at + duration, status, received, sent, duration, reason)
+            try:
+                self.recorder.end(x.request_id, x.at + duration, status, received, sent, duration, reason)
+            except Exception:
+                log.exception("an end was not recorded", request_id=x.request_id)
         self.metrics.request(x.route.name if x.route is not None else "", status, duration)
         x.relay = None  # breaks the cycle of owner and relay: no work for the garbage collector
         x.connection.answered(x, close=x.close)
