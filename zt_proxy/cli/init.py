@@ -43,6 +43,9 @@ def init(
     portal: Annotated[str, typer.Option(help="Public URL where people sign in.", show_default=False)] = "",
     issuer: Annotated[str, typer.Option(help="Issuer URL of the OpenID provider.", show_default=False)] = "",
     client_id: Annotated[str, typer.Option(help="Client id registered there.", show_default=False)] = "",
+    issuer_ca: Annotated[
+        str, typer.Option(help="PEM file of the CA of the issuer's certificate, if not a public one.")
+    ] = "",
     certificate: Annotated[str, typer.Option(help="PEM chain for both host names.")] = "certs/site.pem",
     key: Annotated[str, typer.Option(help="PEM key of it.")] = "certs/site.key",
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("zt-proxy.yaml"),
@@ -74,6 +77,7 @@ def init(
         portal=answers["--portal"],
         issuer=answers["--issuer"],
         client_id=answers["--client-id"],
+        issuer_ca=issuer_ca,
         certificate=certificate,
         key=key,
         file=output,
@@ -90,6 +94,7 @@ def render(
     portal: str,
     issuer: str,
     client_id: str,
+    issuer_ca: str = "",
     certificate: str,
     key: str,
     file: Path,
@@ -120,6 +125,8 @@ def render(
         "HOST": _quote(host),
         "UPSTREAM": _quote(upstream),
     }
+    if issuer_ca:
+        values["ISSUER"] += f"\n      ca: {_quote(issuer_ca)}"
     if scheme == "http" and names.is_loopback(issuer_host):
         values["ISSUER"] += "\n      insecure_http: true   # only for a provider on this machine"
     starters = files("zt_proxy.cli") / "starters"

@@ -69,7 +69,7 @@ class Layout:
 def lay_out(folder: Path, kind: AppKind, port: int, idp_port: int) -> Layout:
     """Choose ports, make what is missing in `folder` (mode 0700), and give the layout. The CA lasts over restarts."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    layout = Layout(folder.resolve(), kind, free_port(port), free_port(idp_port), secrets.token_urlsafe(32))
+    layout = Layout(folder.resolve(), kind, free_port(port), free_port(idp_port), _client_secret(folder))
     ca = _ca(layout)
     leaf = ca.issue_cert(PORTAL_HOST, APP_HOST, IDP_HOST, "127.0.0.1", common_name="zt-proxy demo")
     layout.certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
@@ -87,6 +87,14 @@ def _ca(layout: Layout) -> trustme.CA:
     layout.ca.write_bytes(ca.cert_pem.bytes())
     _write_private(key, ca.private_key_pem.bytes())
     return ca
+
+
+def _client_secret(folder: Path) -> str:
+    """That of an earlier run, so that a proxy configured beside the demo goes on working, else a new one."""
+    try:
+        return (folder / "oidc-secret").read_text() or secrets.token_urlsafe(32)
+    except FileNotFoundError:
+        return secrets.token_urlsafe(32)
 
 
 def _write_private(path: Path, content: bytes) -> None:

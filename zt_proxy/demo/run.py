@@ -11,9 +11,9 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -23,7 +23,7 @@ from rich.table import Table
 from zt_proxy.core.clock import Clock, SystemClock
 from zt_proxy.demo.app import AppConfig, build_app
 from zt_proxy.demo.idp import Client, IdpConfig, build_idp
-from zt_proxy.demo.layout import CLIENT_ID, AppKind, Layout, lay_out, proxy_config
+from zt_proxy.demo.layout import APP_HOST, CLIENT_ID, IDP_HOST, PORTAL_HOST, AppKind, Layout, lay_out, proxy_config
 from zt_proxy.demo.node_red import READY, NodeRedCommand, NodeRedMissing, prepare
 from zt_proxy.demo.people import DEMO_PEOPLE
 from zt_proxy.demo.web import LoopbackResolver, serve
@@ -82,6 +82,20 @@ async def demo(
     """All parts of the demo, until the block ends. Raises `DemoFailed`."""
     layout = lay_out(state_dir, app, port, idp_port)
     clock = clock or SystemClock()
+    async with AsyncExitStack() as parts:
+        await parts.enter_async_context(provider(layout, clock))
+        if app == "builtin":
+            upstream = (await parts.enter_async_context(serve(build_app(_app_config(layout, clock))))).url
+        else:
+            upstream = await parts.enter_async_context(_node_red(layout, modules))
+        layout.config.write_text(proxy_config(layout, upstream))
+        proxy = await parts.enter_async_context(_proxy(layout))
+        yield Demo(layout, upstream, proxy)
+
+
+@asynccontextmanager
+async def provider(layout: Layout, clock: Clock) -> AsyncIterator[None]:
+    """The demo provider at the layout's issuer, with one client: a proxy at the layout's portal."""
     client = Client(
         client_id=CLIENT_ID,
         client_secret=layout.client_secret,
@@ -90,16 +104,9 @@ async def demo(
     )
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(layout.certificate, layout.key)
-    async with AsyncExitStack() as parts:
-        idp = build_idp(IdpConfig(layout.issuer, [client], clock=clock))
-        await parts.enter_async_context(serve(idp, port=layout.idp_port, ssl=tls))
-        if app == "builtin":
-            upstream = (await parts.enter_async_context(serve(build_app(_app_config(layout, clock))))).url
-        else:
-            upstream = await parts.enter_async_context(_node_red(layout, modules))
-        layout.config.write_text(proxy_config(layout, upstream))
-        proxy = await parts.enter_async_context(_proxy(layout))
-        yield Demo(layout, upstream, proxy)
+    idp = build_idp(IdpConfig(layout.issuer, [client], clock=clock))
+    async with serve(idp, port=layout.idp_port, ssl=tls):
+        yield
 
 
 def _app_config(layout: Layout, clock: Clock) -> AppConfig:
@@ -201,10 +208,27 @@ async def _proxy(layout: Layout) -> AsyncIterator[Child]:
         yield child
 
 
-async def run(state_dir: Path, app: AppKind = "builtin", *, port: int = PORT, modules: Path | None = None) -> int:
+async def run(
+    state_dir: Path,
+    app: AppKind = "builtin",
+    *,
+    port: int = PORT,
+    idp_port: int = IDP_PORT,
+    modules: Path | None = None,
+) -> int:
     """Run the demo until Ctrl-C or SIGTERM; gives the exit status."""
     console = Console(highlight=False)
-    task = asyncio.create_task(_show(console, state_dir, app, port, modules or _MODULES))
+    return await _until_stopped(console, _show(console, state_dir, app, port, idp_port, modules or _MODULES))
+
+
+async def run_provider(state_dir: Path, *, port: int = PORT, idp_port: int = IDP_PORT) -> int:
+    """Run the provider alone, for a proxy of one's own at `port`, until Ctrl-C or SIGTERM; gives the exit status."""
+    console = Console(highlight=False)
+    return await _until_stopped(console, _show_provider(console, state_dir, port, idp_port))
+
+
+async def _until_stopped(console: Console, showing: Coroutine[object, object, None]) -> int:
+    task = asyncio.create_task(showing)
     asked: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
@@ -232,16 +256,16 @@ async def run(state_dir: Path, app: AppKind = "builtin", *, port: int = PORT, mo
     return 0
 
 
-async def _show(console: Console, state_dir: Path, app: AppKind, port: int, modules: Path) -> None:
+async def _show(console: Console, state_dir: Path, app: AppKind, port: int, idp_port: int, modules: Path) -> None:
     """Start everything, say what there is, and stay. Raises `DemoFailed`."""
     console.print("Starting the provider, the app and the proxy …")
-    async with demo(state_dir, app, port=port, modules=modules) as running:
+    async with demo(state_dir, app, port=port, idp_port=idp_port, modules=modules) as running:
         layout = running.layout
         if layout.port != port:
             console.print(f"Port {port} is busy: this demo is on {layout.port}.", style="yellow")
         console.print()
         console.print(f"Open  [bold]{layout.app_url}/[/bold]")
-        console.print(_people(app))
+        console.print(_people(_MAY[app]))
         console.print("The second factor is shown on the page that asks for it.")
         console.print(f"To become someone else, sign out: {layout.portal_url}/.zt/sign-out", soft_wrap=True)
         console.print(f"The browser warns of an unknown certificate, or trusts {layout.ca}", soft_wrap=True)
@@ -251,12 +275,33 @@ async def _show(console: Console, state_dir: Path, app: AppKind, port: int, modu
         raise running.proxy.failed("ended")
 
 
-def _people(app: AppKind) -> Table:
+async def _show_provider(console: Console, state_dir: Path, port: int, idp_port: int) -> None:
+    """Start the provider, say what a proxy has to know of it, and stay."""
+    # The proxy's port is not ours to look at: the proxy that will have it may run already.
+    layout = replace(lay_out(state_dir, "builtin", 0, idp_port), port=port)
+    async with provider(layout, SystemClock()):
+        for label, value in (
+            ("Issuer", layout.issuer),
+            ("Client id", CLIENT_ID),
+            ("Client secret", f"in {layout.folder / 'oidc-secret'}"),
+            ("Redirect URI", f"{layout.portal_url}/.zt/callback"),
+            ("Certificate", f"{layout.certificate} and {layout.key.name}, for {PORTAL_HOST}, {APP_HOST}, {IDP_HOST}"),
+            ("Its CA", str(layout.ca)),
+        ):
+            console.print(f"{label:14}[bold]{value}[/bold]", soft_wrap=True)
+        console.print(_people({}))
+        console.print("The second factor is shown on the page that asks for it. Ctrl-C ends the provider.")
+        await asyncio.Event().wait()
+
+
+def _people(may: dict[str, str]) -> Table:
+    """`may`: what each may do, by name; empty where nobody knows."""
     table = Table(title="Who can sign in", title_justify="left", title_style="bold")
-    for heading in ("User", "Password", "Second factor", "Groups", "May"):
+    for heading in ("User", "Password", "Second factor", "Groups", *(("May",) if may else ())):
         table.add_column(heading, overflow="fold")
     for person in DEMO_PEOPLE:
         factor = "code" if person.otp_secret else "none"
         groups = ", ".join(person.groups) or "–"
-        table.add_row(person.username, person.password, factor, groups, _MAY[app][person.username])
+        row = [person.username, person.password, factor, groups]
+        table.add_row(*row, *((may[person.username],) if may else ()))
     return table
