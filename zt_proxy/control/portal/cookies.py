@@ -14,12 +14,16 @@ _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
 
 
 def read_cookie(request: web.BaseRequest, name: str) -> str | None:
-    """The value of a cookie that came exactly once; None otherwise."""
+    """The value of a cookie that came exactly once; None otherwise.
+
+    Only the white space of RFC 6265 is taken off. `str.strip` would take a no-break space off a name, too, and such a
+    name is no `__Host-` name to a browser: any neighbouring host could plant it here (ZT-SESS-01).
+    """
     found = [
-        value.strip()
+        value.strip(" \t")
         for line in request.headers.getall("Cookie", ())
         for key, equals, value in (pair.partition("=") for pair in line.split(";"))
-        if equals and key.strip() == name
+        if equals and key.lstrip(" \t") == name
     ]
     return found[0] if len(found) == 1 else None
 
