@@ -86,9 +86,12 @@ class Recorder:
         self.lost = 0
         """End records that found no room, since boot."""
 
-    def check(self) -> None:
-        """Ask before deciding. Raises UnavailableError(RECORD_UNAVAILABLE): nothing may be decided unrecorded."""
-        self._ring.check(self._monotonic())
+    def check(self, now: float | None = None) -> None:
+        """Ask before deciding; `now` is monotonic seconds.
+
+        Raises UnavailableError(RECORD_UNAVAILABLE): nothing may be decided unrecorded.
+        """
+        self._ring.check(self._monotonic() if now is None else now)
 
     def decision(
         self,

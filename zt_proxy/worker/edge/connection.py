@@ -14,7 +14,8 @@ from zt_proxy.core.errors import ClientError, Reason, ZtError
 from zt_proxy.worker.edge.tls import Terms, TlsEngine
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.upstream.relay import Pause
-from zt_proxy.worker.wire.h1 import RequestHead, RequestParser
+from zt_proxy.worker.wire.h1 import RequestParser
+from zt_proxy.worker.wire.head import NOTHING_NOTED, RequestHead
 from zt_proxy.worker.wire.host import host_name
 from zt_proxy.worker.wire.proxy_protocol import ProxyHeaderParser
 
@@ -49,8 +50,10 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_engine",
+        "_feed",
         "_hello",
         "_listener",
+        "_outgoing",
         "_parser",
         "_paused",
         "_proxy",
@@ -90,7 +93,7 @@ class Connection(asyncio.Protocol):
         self.rate_bytes = 0
         self.drained = 0
         self._hello = b""
-        self._paused = Pause(0)
+        self._paused = 0
         self._sni: str | None = None
         self._proxy: ProxyHeaderParser | None = None
         self._parser: RequestParser | None = None
@@ -113,7 +116,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.state in LIVE:
-            self._encrypted(data)
+            self._feed(data)
+            self._decrypt()
         elif self.state == State.LINGER:
             self.drained += len(data)
             if self.drained > LINGER_BYTES:
@@ -205,13 +209,16 @@ class Connection(asyncio.Protocol):
             self.transport.write(outgoing)
         if done:
             self.state = State.HTTP
+            self._feed = engine.feed
             self._read = engine.read
             self._write = engine.write
+            self._outgoing = engine.outgoing
             limits = self._listener.limits
             self._listener.metrics.tls_handshake(True, engine.version())
             self.deadline = self._listener.now() + limits.header_timeout
             self._parser = RequestParser(
                 self,
+                self._listener.heads,
                 header_count=limits.header_count,
                 header_bytes=limits.header_bytes,
                 target_bytes=limits.target_bytes,
@@ -220,10 +227,6 @@ class Connection(asyncio.Protocol):
                 self._decrypt()
 
     # ---- bytes ----
-
-    def _encrypted(self, data: bytes) -> None:
-        self._engine.feed(data)
-        self._decrypt()
 
     def _decrypt(self) -> None:
         engine = self._engine
@@ -246,17 +249,18 @@ class Connection(asyncio.Protocol):
 
     def _plain(self, data: bytes) -> None:
         self.received += len(data)
-        exchange = self.exchange
         if self.state == State.HTTP:
             parser = self._parser
             assert parser is not None
-            if exchange is None and parser.idle:  # the first byte of a request: its head must follow in time
-                self.deadline = self._listener.now() + self._listener.limits.header_timeout
+            fresh = self.exchange is None and parser.idle
             parser.feed(data)
-            if self.exchange is not None and parser.backlog:
-                self.pause_reading(Pause.BACKLOG)
-        elif exchange is not None and exchange.tunnel is not None:
-            exchange.tunnel.from_client(data)
+            if self.exchange is not None:
+                if parser.backlog:
+                    self.pause_reading(Pause.BACKLOG)
+            elif fresh and not parser.idle:  # a head has begun: the rest of it must follow in time
+                self.deadline = self._listener.now() + self._listener.limits.header_timeout
+        elif self.exchange is not None and self.exchange.tunnel is not None:
+            self.exchange.tunnel.from_client(data)
 
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
@@ -264,15 +268,15 @@ class Connection(asyncio.Protocol):
             return
         self.sent += len(data)
         self._write(data)
-        self.transport.write(self._engine.outgoing())
+        self.transport.write(self._outgoing())
 
-    def pause_reading(self, who: Pause) -> None:
+    def pause_reading(self, who: int) -> None:
         """Each of several may want silence; reading goes on when none does any more."""
         if not self._paused and not self.transport.is_closing():
             self.transport.pause_reading()
         self._paused |= who
 
-    def resume_reading(self, who: Pause) -> None:
+    def resume_reading(self, who: int) -> None:
         if self._paused:
             self._paused &= ~who
             if not self._paused and not self.transport.is_closing():
@@ -281,13 +285,11 @@ class Connection(asyncio.Protocol):
     # ---- requests ----
 
     def on_request(self, head: RequestHead) -> None:
-        limits = self._listener.limits
-        now = self._listener.now()
-        if head.has_body:
-            self.deadline = now + limits.body_idle_timeout
+        self.deadline = NEVER
+        if not head.ordinary and head.has_body:
+            now = self._listener.now()
+            self.deadline = now + self._listener.limits.body_idle_timeout
             self.rate_since, self.rate_bytes = now, self.received
-        else:
-            self.deadline = NEVER
         gateway = self._listener.gateway
         exchange = self.exchange = gateway.begin(self, head)
         gateway.handle(exchange)
@@ -304,8 +306,8 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        self.deadline = NEVER
-        if exchange.head.has_body:
+        if not exchange.head.ordinary:
+            self.deadline = NEVER
             exchange.upstream_since = self._listener.now()
         exchange.body_end()
         if exchange.done:
@@ -325,7 +327,7 @@ class Connection(asyncio.Protocol):
                 self._listener.gateway.malformed(exchange, error)
             return
         gateway = self._listener.gateway
-        head = RequestHead()
+        head = RequestHead([], NOTHING_NOTED.copy())
         head.keep_alive = False
         self.exchange = gateway.begin(self, head)
         gateway.malformed(self.exchange, error)
@@ -348,8 +350,9 @@ class Connection(asyncio.Protocol):
         if exchange is not None and exchange.close:
             self._linger()
             return
-        self.deadline = self._listener.now() + self._listener.limits.keepalive_timeout
-        self.resume_reading(Pause.ALL)
+        self.deadline = self._listener.tick + self._listener.limits.keepalive_timeout
+        if self._paused:
+            self.resume_reading(Pause.ALL)
         parser.resume()
 
     def begin_tunnel(self) -> bytes:

@@ -18,6 +18,7 @@ from zt_proxy.worker.gateway.pipeline import Gateway
 from zt_proxy.worker.settings import LimitSettings, ListenerSettings
 from zt_proxy.worker.upstream.relay import Phase
 from zt_proxy.worker.wire.forwarded import TrustedNetworks
+from zt_proxy.worker.wire.head import HeadMemory
 
 SWEEP = 0.25
 BACKLOG = 1024
@@ -33,7 +34,10 @@ class Listener:
         self.metrics = gateway.metrics
         self.clock = clock
         self.now = clock.monotonic
+        self.tick = clock.monotonic()
+        """Monotonic seconds of the last sweep: near enough for what lasts minutes, and free."""
         self.terms = TermsTable(settings)
+        self.heads = HeadMemory()
         self.connections: set[Connection] = set()
         self.refused = 0
         """Connections closed at the accept, because there were too many."""
@@ -115,7 +119,7 @@ class Listener:
     # ---- the sweep ----
 
     def _sweep(self) -> None:
-        now = self.now()
+        now = self.tick = self.now()
         epoch = self.clock.now()
         for connection in list(self.connections):
             if connection.deadline < now:

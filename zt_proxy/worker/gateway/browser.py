@@ -5,7 +5,7 @@ Sources: Fetch Metadata (Sec-Fetch-*), RFC 6454 (Origin), CVE class of cross-sit
 
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.http import SAFE_METHODS
-from zt_proxy.worker.wire.h1 import RequestHead
+from zt_proxy.worker.wire.head import RequestHead
 from zt_proxy.worker.wire.hygiene import Kind
 
 ORIGIN = int(Kind.ORIGIN)

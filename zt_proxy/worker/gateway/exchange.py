@@ -8,7 +8,7 @@ from zt_proxy.core.types import Decision
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.session import CachedSession
 from zt_proxy.worker.upstream.relay import Pause, Relay
-from zt_proxy.worker.wire.h1 import RequestHead
+from zt_proxy.worker.wire.head import RequestHead
 
 EARLY_BODY = 64 * 1024
 """Bytes of a body held while control is asked who sends it."""
@@ -31,9 +31,9 @@ class Downstream(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
-    def pause_reading(self, who: Pause) -> None: ...
+    def pause_reading(self, who: int) -> None: ...
 
-    def resume_reading(self, who: Pause) -> None: ...
+    def resume_reading(self, who: int) -> None: ...
 
     def abort(self) -> None: ...
 

@@ -7,6 +7,7 @@ from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.http import Target
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.routes import Route
+from zt_proxy.worker.wire.head import RequestHead
 from zt_proxy.worker.wire.hygiene import Kind
 
 AUTHORIZATION = int(Kind.AUTHORIZATION)
@@ -18,29 +19,35 @@ PROXY_CREDENTIAL = re.compile(rb"(?:^|[^A-Za-z0-9_\-])zt_", re.IGNORECASE)
 def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> bytes:
     """The head for the platform, blank line included. `identity` are the lines that say who asks."""
     head = x.head
-    path = target.wire()
-    if route.settings.strip_prefix:
-        path = stripped(target, route.prefix).wire()
-    host = x.host.encode() if route.settings.preserve_host else route.upstream_host
-    parts = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, path, host)]
-    parts += head.lines
+    path = stripped(target, route.prefix).wire() if route.strip_prefix else target.wire()
+    own_host = x.host.encode()
+    host = own_host if route.preserve_host else route.upstream_host
+    forwarded = b"".join(head.lines) if head.joined is None else head.joined
+    parts = [b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (head.method, path, host, forwarded)]
     if x.rest_cookies:
         parts.append(b"Cookie: %b\r\n" % x.rest_cookies)
-    if route.settings.forward_authorization:
+    if route.forward_authorization:
         authorization = head.noted[AUTHORIZATION]
         if authorization is not None and not is_for_the_proxy(authorization):
             parts.append(b"Authorization: %b\r\n" % authorization)
-    if head.websocket:
-        parts.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
-    elif head.chunked:
-        parts.append(b"Transfer-Encoding: chunked\r\n")
-    elif head.content_length or head.method in (b"POST", b"PUT", b"PATCH"):
-        parts.append(b"Content-Length: %d\r\n" % head.content_length)
+    if not head.ordinary:
+        parts.append(_framing(head))
     parts.append(
         b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n"
-        % (x.client.encode(), x.host.encode(), x.request_id.encode(), identity)
+        % (x.client.encode(), own_host, x.request_id.encode(), identity)
     )
     return b"".join(parts)
+
+
+def _framing(head: RequestHead) -> bytes:
+    """How the body, or the tunnel, that follows is announced."""
+    if head.websocket:
+        return b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    if head.chunked:
+        return b"Transfer-Encoding: chunked\r\n"
+    if head.content_length or head.method in (b"POST", b"PUT", b"PATCH"):
+        return b"Content-Length: %d\r\n" % head.content_length
+    return b""
 
 
 def is_for_the_proxy(authorization: bytes) -> bool:

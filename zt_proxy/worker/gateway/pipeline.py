@@ -15,7 +15,7 @@ import structlog
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
-from zt_proxy.core.http import SAFE_METHODS
+from zt_proxy.core.http import SAFE_METHODS, Target
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.worker.gateway import browser, outgoing
@@ -33,7 +33,7 @@ from zt_proxy.worker.upstream.permit import Internal, Permitted, internal
 from zt_proxy.worker.upstream.pool import UpstreamPool
 from zt_proxy.worker.upstream.relay import Relay
 from zt_proxy.worker.wire import cookies, forwarded, target
-from zt_proxy.worker.wire.h1 import RequestHead
+from zt_proxy.worker.wire.head import RequestHead
 from zt_proxy.worker.wire.host import normalise_host
 from zt_proxy.worker.wire.hygiene import Kind
 from zt_proxy.worker.wire.ws import check_handshake
@@ -49,6 +49,9 @@ WS_VERSION = int(Kind.WS_VERSION)
 RESERVED_PREFIX = b"/.zt"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PORTAL_BODY_LIMIT = 64 * 1024
+REMEMBERED = 4096
+"""Targets whose place is remembered, per worker; longer ones than the next figure never are."""
+REMEMBERED_TARGET = 256
 INTERNAL = Decision(Effect.ALLOW, Reason.INTERNAL)
 
 log = structlog.get_logger("zt_proxy.gateway")
@@ -86,6 +89,7 @@ class Gateway:
         self._own_cookies = frozenset((self._session_cookie, settings.login_cookie.encode()))
         self._id_prefix = secrets.token_hex(6)
         self._count = 0
+        self._places: dict[tuple[bytes, bytes], tuple[str, Target, Route]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, connection: Downstream, head: RequestHead) -> Exchange:
@@ -121,11 +125,12 @@ class Gateway:
         if route is None:
             self._to_portal(x)
             return
-        if browser.is_preflight(head):
-            self._answer_preflight(x, route)
-            return
-        if x.session is not None:
-            browser.check_origin(head, route.origin, route.cors_origins)
+        if not head.ordinary:
+            if browser.is_preflight(head):
+                self._answer_preflight(x, route)
+                return
+            if x.session is not None:
+                browser.check_origin(head, route.origin, route.cors_origins)
         decision = self._decide(x, route, found)
         self._record(x, route.name, decision)
         if decision.effect is Effect.ALLOW:
@@ -138,12 +143,15 @@ class Gateway:
 
     def _admit(self, x: Exchange) -> None:
         """Is anything decided at all just now, and is this a request that anyone may send?"""
-        self.recorder.check()
+        self.recorder.check(x.started)
         if not self.link.alive():
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "the lease of the link to control ran out")
         if self.draining:
             raise UnavailableError(Reason.SHUTTING_DOWN, "this worker is ending")
-        head = x.head
+        if not x.head.ordinary:
+            self._admit_particular(x, x.head)
+
+    def _admit_particular(self, x: Exchange, head: RequestHead) -> None:
         if head.method in (b"TRACE", b"CONNECT"):
             x.close = True
             raise ClientError(Reason.METHOD_REFUSED, head.method.decode(), status=405)
@@ -166,33 +174,47 @@ class Gateway:
         """Host, connection and target belong together and to a route, or to the portal (route None)."""
         head, connection = x.head, x.connection
         raw_host = head.noted[HOST]
+        if raw_host == connection.host_memo[0]:
+            place = self._places.get((raw_host, head.target))
+            if place is not None:
+                x.host, x.target, x.route = place
+                self._place(x, x.route)
+                return
         if not raw_host:
             raise ClientError(Reason.MALFORMED, "no Host header, or an empty one", status=400)
-        if connection.host_memo[0] == raw_host:
-            x.host = connection.host_memo[1]
-        else:
-            x.host = self._new_host(connection, raw_host)
+        x.host = (
+            connection.host_memo[1] if connection.host_memo[0] == raw_host else self._new_host(connection, raw_host)
+        )
         parsed = target.parse(head.target)
         if parsed.authority is not None and normalise_host(parsed.authority) != x.host:
             raise ClientError(Reason.TARGET_REFUSED, "the target names another host", status=400)
         x.target = parsed.target
-        if self.trusted and self.trusted.contains(connection.peer):
-            x.client = forwarded.client_address(
-                connection.peer, [value for value in (head.noted[FORWARDED_FOR],) if value is not None], self.trusted
-            )
         path = parsed.target.path
         if path.startswith(RESERVED_PREFIX) and path[4:5] in (b"", b"/"):
             if parsed.needs:
                 target.refuse_unless(parsed.needs, 0)
+            self._place(x, None)
             return
         if x.host == self.routes.portal_host:
+            self._place(x, None)
             return
         x.route = self.routes.match(x.host, path)
         if parsed.needs:
             target.refuse_unless(parsed.needs, x.route.allowed_paths)
-        if path == b"*" or not path.startswith(b"/"):
+        if not path.startswith(b"/"):
             raise ClientError(Reason.TARGET_REFUSED, "asterisk form", status=400)
-        if head.content_length > x.route.body_limit:
+        if parsed.authority is None and len(head.target) <= REMEMBERED_TARGET:
+            if len(self._places) >= REMEMBERED:
+                self._places.clear()
+            self._places[raw_host, head.target] = (x.host, x.target, x.route)
+        self._place(x, x.route)
+
+    def _place(self, x: Exchange, route: Route | None) -> None:
+        """What a place asks of the request that was found to be for it."""
+        if self.trusted and self.trusted.contains(x.connection.peer):
+            values = [value for value in (x.head.noted[FORWARDED_FOR],) if value is not None]
+            x.client = forwarded.client_address(x.connection.peer, values, self.trusted)
+        if route is not None and x.head.content_length > route.body_limit:
             raise ClientError(Reason.BODY_TOO_LARGE, "Content-Length beyond the route's limit", status=413)
 
     def _new_host(self, connection: Downstream, raw: bytes) -> str:
@@ -259,7 +281,7 @@ class Gateway:
                 return Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN, reported=decision.reported)
             return decision
         if decision.effect is Effect.ALLOW:
-            if route.idle_timeout is not None or route.absolute_timeout is not None:
+            if route.limits_session:
                 decision = route_challenge(route, entry, x.at) or decision
             if decision.effect is Effect.ALLOW and self._is_activity(x, route):
                 self.sessions.active(entry, x.at)
@@ -267,7 +289,15 @@ class Gateway:
 
     def _is_activity(self, x: Exchange, route: Route) -> bool:
         """A person did this: a navigation or an unsafe request, and not one the route says to ignore (FIELD 15)."""
-        if x.head.method in SAFE_METHODS and not browser.is_navigation(x.head):
+        head = x.head
+        kind = head.kind
+        if kind is None:
+            navigation = browser.is_navigation(head)
+        else:
+            if kind.navigation is None:
+                kind.navigation = browser.is_navigation(head)
+            navigation = kind.navigation
+        if not navigation and head.method in SAFE_METHODS:
             return False
         assert x.target is not None
         return route.ignore is None or route.ignore.fullmatch(x.target.path) is None
@@ -354,7 +384,7 @@ class Gateway:
     def _relay(
         self, x: Exchange, permit: Permitted | Internal, pool: UpstreamPool, request: bytes, extra: bytes, limit: int
     ) -> None:
-        if x.head.noted[EXPECT] is not None and x.head.has_body:
+        if not x.head.ordinary and x.head.noted[EXPECT] is not None and x.head.has_body:
             x.connection.write(CONTINUE)
         x.relay = Relay(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
         x.relay.start()

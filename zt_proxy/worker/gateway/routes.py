@@ -18,16 +18,20 @@ class Route:
         "audience",
         "body_limit",
         "cors_origins",
+        "forward_authorization",
         "host",
         "identity",
         "idle_timeout",
         "ignore",
+        "limits_session",
         "name",
         "origin",
         "policy",
         "pool",
         "prefix",
+        "preserve_host",
         "settings",
+        "strip_prefix",
         "upstream_host",
     )
 
@@ -42,6 +46,10 @@ class Route:
         self.identity = identity
         self.audience = settings.audience
         self.body_limit = settings.body_limit
+        self.strip_prefix = settings.strip_prefix
+        self.preserve_host = settings.preserve_host
+        self.forward_authorization = settings.forward_authorization
+        self.limits_session = settings.idle_timeout is not None or settings.absolute_timeout is not None
         self.allowed_paths = allowed_flags(settings.paths)
         self.idle_timeout = settings.idle_timeout
         self.absolute_timeout = settings.absolute_timeout

@@ -48,7 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.reused = False
         self.tunnel = False
-        self._parser = ResponseParser(self)
+        self._parser = ResponseParser()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
@@ -57,21 +57,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Begin a request: its head, with as much of its body as is at hand."""
         self.borrower = borrower
         self._answered = False
-        self._parser.expect(method)
+        self._parser.expect(method, borrower)
         self.transport.write(head)
-
-    # ResponseSink, so that the parser outlives its borrowers
-    def on_interim(self, head: object) -> None:
-        self.borrower.on_interim(head)  # type: ignore[union-attr, arg-type]
-
-    def on_response(self, head: object) -> None:
-        self.borrower.on_response(head)  # type: ignore[union-attr, arg-type]
-
-    def on_response_body(self, data: bytes) -> None:
-        self.borrower.on_response_body(data)  # type: ignore[union-attr]
-
-    def on_response_end(self) -> None:
-        self.borrower.on_response_end()  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
         borrower = self.borrower
@@ -162,8 +149,9 @@ class UpstreamPool:
 
     def take(self, borrower: Borrower, *, fresh: bool = False) -> None:
         """Give `borrower` a connection, at once if one is idle; `fresh` opens a new one."""
-        while self._idle and not fresh:
-            connection = self._idle.pop()
+        idle = self._idle
+        while idle and not fresh:
+            connection = idle.pop()
             if not connection.transport.is_closing():
                 borrower.upstream_ready(connection)
                 return

@@ -8,7 +8,6 @@ Whoever cannot take more pauses the reading of the other side. Nothing here deci
 """
 
 import re
-from enum import IntFlag
 from http import HTTPStatus
 from typing import Protocol
 
@@ -16,8 +15,8 @@ from zt_proxy.core.errors import ClientError, Reason, UpstreamError, ZtError
 from zt_proxy.worker.upstream.permit import Internal, Permitted
 from zt_proxy.worker.upstream.pool import UpstreamConnection, UpstreamPool
 from zt_proxy.worker.wire import cookies
-from zt_proxy.worker.wire.h1 import RequestHead
 from zt_proxy.worker.wire.h1_response import ResponseHead
+from zt_proxy.worker.wire.head import RequestHead
 from zt_proxy.worker.wire.hygiene import Kind, ResponseKind
 from zt_proxy.worker.wire.ws import accept_key
 
@@ -41,8 +40,8 @@ def status_line(status: int) -> bytes:
     return STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status
 
 
-class Pause(IntFlag):
-    """Who asked a client's connection to stop reading."""
+class Pause:
+    """Who asked a client's connection to stop reading. Bits, as plain ints for the same reason as Phase."""
 
     BACKLOG = 1
     EARLY = 2
@@ -58,9 +57,9 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
-    def pause_reading(self, who: "Pause") -> None: ...
+    def pause_reading(self, who: int) -> None: ...
 
-    def resume_reading(self, who: "Pause") -> None: ...
+    def resume_reading(self, who: int) -> None: ...
 
     def abort(self) -> None: ...
 

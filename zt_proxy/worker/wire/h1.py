@@ -16,16 +16,16 @@ import httptools
 
 from zt_proxy.core.errors import ClientError, MalformedRequest, Reason, ZtError
 from zt_proxy.worker.wire import hygiene
+from zt_proxy.worker.wire.head import NOTHING_NOTED, HeadMemory, RequestHead
 from zt_proxy.worker.wire.hygiene import Kind
 
 MAX_TRAILERS = 64
 END_OF_HEAD = b"\r\n\r\n"
-ORDINARY_METHODS = frozenset((b"GET", b"HEAD", b"DELETE"))
-REQUEST_LINE = re.compile(rb"(GET|HEAD|DELETE) (/[!-~]*) HTTP/1\.1\r\n")
+ORDINARY_METHODS = frozenset((b"GET", b"HEAD"))
+REQUEST_LINE = re.compile(rb"(GET|HEAD) (/[!-~]*) HTTP/1\.1\r\n")
 CHUNK_OVERHEAD = 64 * 1024
 """Bytes of chunk framing allowed beyond 16 per byte of body: bounds extensions and 1-byte chunks (CVE-2025-69229)."""
 
-_NONE: list[bytes | None] = [None] * hygiene.SLOTS
 known = hygiene.KNOWN.get
 classify = hygiene.classify
 SINGLE = hygiene.SINGLE
@@ -36,70 +36,6 @@ TRANSFER_ENCODING = int(Kind.TRANSFER_ENCODING)
 CONNECTION = int(Kind.CONNECTION)
 UPGRADE = int(Kind.UPGRADE)
 EXPECT = int(Kind.EXPECT)
-
-
-class RequestHead:
-    """A request's head, as parsed. `noted[Kind.X]` is the value of a header the proxy looks at, or None.
-
-    `lines` are the headers that may go upstream, each `Name: value\\r\\n`, still without those the proxy adds.
-    """
-
-    target = b""
-    minor = 1
-    content_length = 0
-    chunked = False
-    keep_alive = True
-    websocket = False
-    method = b""
-
-    joined: bytes | None = None
-    """`lines` in one piece, when a head like this was seen before."""
-    ordinary = False
-    """Nothing in it needs a second look: no body, no upgrade, no expectation, a common method, HTTP/1.1, keep-alive."""
-    kind: "HeadKind | None" = None
-
-    def __init__(self, lines: list[bytes], noted: list[bytes | None]) -> None:
-        self.lines = lines
-        self.noted = noted
-
-    @property
-    def has_body(self) -> bool:
-        return self.chunked or self.content_length > 0
-
-
-class HeadKind:
-    """Everything of an ordinary head but its first line. Shared by all requests that repeat it: never changed."""
-
-    __slots__ = ("joined", "lines", "navigation", "noted")
-
-    def __init__(self, lines: list[bytes], noted: list[bytes | None]) -> None:
-        self.lines = lines
-        self.noted = noted
-        self.joined = b"".join(lines)
-        self.navigation: bool | None = None
-        """What the gateway found out about it, once."""
-
-
-class HeadMemory:
-    """Header blocks that llhttp has accepted, byte for byte, as the whole of an ordinary request's head.
-
-    A client on a kept-alive connection repeats its headers exactly, request after request; what they mean depends on
-    nothing else, so it is found out once. Bounded in number and size; a full memory starts anew.
-    """
-
-    BLOCKS = 1024
-    BLOCK_BYTES = 4096
-
-    __slots__ = ("blocks",)
-
-    def __init__(self) -> None:
-        self.blocks: dict[bytes, HeadKind] = {}
-
-    def keep(self, block: bytes, head: "RequestHead") -> None:
-        if len(block) <= self.BLOCK_BYTES:
-            if len(self.blocks) >= self.BLOCKS:
-                self.blocks.clear()
-            self.blocks[block] = head.kind = HeadKind(head.lines, head.noted)
 
 
 class RequestSink(Protocol):
@@ -155,7 +91,7 @@ class RequestParser:
         self._busy = False
         self._dead = False
         self._tunnel = False
-        self._head = RequestHead([], _NONE.copy())
+        self._head = RequestHead([], NOTHING_NOTED.copy())
         self._in_head = False
         self._lines = self._head.lines
         self._noted = self._head.noted
@@ -276,7 +212,7 @@ class RequestParser:
     # ---- called by httptools ----
 
     def on_message_begin(self) -> None:
-        head = self._head = RequestHead([], _NONE.copy())
+        head = self._head = RequestHead([], NOTHING_NOTED.copy())
         self._lines = head.lines
         self._noted = head.noted
         self._in_head = True
@@ -360,7 +296,7 @@ class RequestParser:
             self._lines is self._head.lines
         ):  # what comes as a header from now on is a trailer (RFC 9110 §6.5.1): dropped
             self._lines = []
-            self._noted = _NONE.copy()
+            self._noted = NOTHING_NOTED.copy()
 
     def on_message_complete(self) -> None:
         if len(self._lines) > MAX_TRAILERS and self._lines is not self._head.lines:

@@ -70,8 +70,8 @@ class ResponseParser:
         "_sink",
     )
 
-    def __init__(self, sink: ResponseSink) -> None:
-        self._sink = sink
+    def __init__(self) -> None:
+        self._sink: ResponseSink | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._expecting = False
         self._done = True
@@ -83,8 +83,9 @@ class ResponseParser:
         self._interim = 0
         self._fed = 0
 
-    def expect(self, method: bytes) -> None:
-        """A request with this method goes out now."""
+    def expect(self, method: bytes, sink: ResponseSink) -> None:
+        """A request with this method goes out now; `sink` receives the answer."""
+        self._sink = sink
         if self._head_only:  # llhttp still waits for the body that HEAD does not have
             self._parser = httptools.HttpResponseParser(self)
         self._head_only = method == b"HEAD"
@@ -129,7 +130,7 @@ class ResponseParser:
     def _finish(self) -> None:
         if not self._done:
             self._done = True
-            self._sink.on_response_end()
+            self._sink.on_response_end()  # type: ignore[union-attr]
 
     # ---- called by httptools ----
 
@@ -170,7 +171,7 @@ class ResponseParser:
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise UpstreamError(Reason.UPSTREAM_INVALID, "a flood of interim responses")
-            self._sink.on_interim(head)
+            self._sink.on_interim(head)  # type: ignore[union-attr]
             return
         noted = head.noted
         head.keep_alive = parser.should_keep_alive()
@@ -187,14 +188,14 @@ class ResponseParser:
         connection = noted.get(RESPONSE_CONNECTION)
         if connection is not None and connection.lower() not in (b"keep-alive", b"close", b"upgrade"):
             head.lines = hygiene.without_named(head.lines, connection)
-        self._sink.on_response(head)
+        self._sink.on_response(head)  # type: ignore[union-attr]
         if self._head_only:
             self._finish()
 
     def on_body(self, data: bytes) -> None:
         if self._done:
             raise UpstreamError(Reason.UPSTREAM_INVALID, "a body where none can be")
-        self._sink.on_response_body(data)
+        self._sink.on_response_body(data)  # type: ignore[union-attr]
 
     def on_message_complete(self) -> None:
         if self._head.status >= 200 or self._head.status == 101:

@@ -1,0 +1,69 @@
+"""The head of a request as values: what was parsed, and what is remembered of heads that clients repeat."""
+
+from zt_proxy.worker.wire import hygiene
+
+NOTHING_NOTED: list[bytes | None] = [None] * hygiene.SLOTS
+
+
+class RequestHead:
+    """A request's head, as parsed. `noted[Kind.X]` is the value of a header the proxy looks at, or None.
+
+    `lines` are the headers that may go upstream, each `Name: value\\r\\n`, still without those the proxy adds.
+    """
+
+    target = b""
+    minor = 1
+    content_length = 0
+    chunked = False
+    keep_alive = True
+    websocket = False
+    method = b""
+
+    joined: bytes | None = None
+    """`lines` in one piece, when a head like this was seen before."""
+    ordinary = False
+    """Nothing in it needs a second look: no body, no upgrade, no expectation, GET or HEAD, HTTP/1.1, keep-alive."""
+    kind: "HeadKind | None" = None
+
+    def __init__(self, lines: list[bytes], noted: list[bytes | None]) -> None:
+        self.lines = lines
+        self.noted = noted
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or self.content_length > 0
+
+
+class HeadKind:
+    """Everything of an ordinary head but its first line. Shared by all requests that repeat it: never changed."""
+
+    __slots__ = ("joined", "lines", "navigation", "noted")
+
+    def __init__(self, lines: list[bytes], noted: list[bytes | None]) -> None:
+        self.lines = lines
+        self.noted = noted
+        self.joined = b"".join(lines)
+        self.navigation: bool | None = None
+        """What the gateway found out about it, once."""
+
+
+class HeadMemory:
+    """Header blocks that llhttp has accepted, byte for byte, as the whole of an ordinary request's head.
+
+    A client on a kept-alive connection repeats its headers exactly, request after request; what they mean depends on
+    nothing else, so it is found out once. Bounded in number and size; a full memory starts anew.
+    """
+
+    BLOCKS = 1024
+    BLOCK_BYTES = 4096
+
+    __slots__ = ("blocks",)
+
+    def __init__(self) -> None:
+        self.blocks: dict[bytes, HeadKind] = {}
+
+    def keep(self, block: bytes, head: "RequestHead") -> None:
+        if len(block) <= self.BLOCK_BYTES:
+            if len(self.blocks) >= self.BLOCKS:
+                self.blocks.clear()
+            self.blocks[block] = head.kind = HeadKind(head.lines, head.noted)
