@@ -1,8 +1,16 @@
 """A second look at control: what plants cookies, reads key files, or outlives a sign-out."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.lab.proxy import APP, PORTAL, ProxyLab
+from zt_proxy.control.session.sqlite import SqliteStore
+from zt_proxy.core.clock import ManualClock
+from zt_proxy.core.errors import ConfigurationError
+from zt_proxy.core.keys import KeyRing
+from zt_proxy.link.messages import SigningKey
+from zt_proxy.processes.control import Control
 
 NAVIGATION = b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nAccept: text/html\r\n"
 LOOK_ALIKES = [space.encode() for space in "\u00a0\u2000\u3000\u0085\u2028"] + [b"\x1c", b"\x0b", b"\x0c"]
@@ -20,3 +28,72 @@ async def test_a_cookie_whose_name_only_looks_like_ours_is_never_ours(padding: b
                 reply = await lab.get("/.zt/session", planted, host=host)
                 assert reply.status in {200, 400}
                 assert b'"signed_in":true' not in reply.body, (host, planted)
+
+
+# --- other users of the machine ---
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o606])
+def test_a_key_ring_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "worker.keys"
+    KeyRing.load_or_create(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(mode)
+    with pytest.raises(ConfigurationError, match="chmod"):
+        KeyRing.load_or_create(path)
+
+
+def test_a_key_ring_is_never_written_into_a_file_that_somebody_left_there(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "worker.keys", tmp_path / "elsewhere"
+    elsewhere.write_text("theirs")
+    planted = tmp_path / "worker.new"
+    planted.symlink_to(elsewhere)
+    KeyRing.load_or_create(path)
+    assert elsewhere.read_text() == "theirs"
+    assert path.stat().st_mode & 0o777 == 0o600
+    KeyRing.load_or_create(path).rotated().save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert KeyRing.load_or_create(path).current == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["elsewhere", "worker.keys", "worker.new"]
+
+
+def test_a_damaged_key_ring_is_refused_without_quoting_it(tmp_path: Path) -> None:
+    path = tmp_path / "worker.keys"
+    for text in (
+        '{"keys": {"c2VjcmV0": "c2VjcmV0"}}',
+        '{"keys": {"1": "c2VjcmV0="}}',
+        '{"keys": {"-1": ""}}',
+        "c2VjcmV0",
+    ):
+        path.write_text(text)
+        path.chmod(0o600)
+        with pytest.raises(ConfigurationError) as caught:
+            KeyRing.load_or_create(path)
+        assert "c2VjcmV0" not in str(caught.value)
+
+
+async def test_a_session_store_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    await (await SqliteStore.open(path)).close()
+    path.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod"):
+        await SqliteStore.open(path)
+
+
+@pytest.mark.parametrize("name", ["state", "run", "audit"])
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o722])
+async def test_a_directory_that_others_may_write_holds_nothing_of_ours(name: str, mode: int) -> None:
+    # Whoever may write there can put keys, sessions or a record in the place of ours.
+    lab = ProxyLab()
+    async with lab:
+        settings = lab.proxy.built.control
+        await lab.stop()
+        directory = lab.directory / name
+        directory.chmod(mode)
+        with pytest.raises(ConfigurationError, match="chmod"):
+            await Control.open(settings, ManualClock())
+        directory.chmod(0o700)
+
+
+def test_a_private_key_does_not_show_when_printed() -> None:
+    assert "secret" not in repr(SigningKey("kid", b"secret"))

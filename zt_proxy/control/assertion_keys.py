@@ -45,6 +45,9 @@ class _Stored(msgspec.Struct, frozen=True):
     signs_since: float = 0.0
     retired: float = 0.0
 
+    def __repr__(self) -> str:
+        return f"_Stored(published={self.published!r})"
+
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int

@@ -18,7 +18,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from zt_proxy.core.errors import ConfigurationError
+from zt_proxy.core.private import check_private, replace_privately
 
+_LAST = 2**32 - 1
 HANDLE_BYTES = 32
 MAC_BYTES = 16
 
@@ -74,14 +76,21 @@ class KeyRing:
     def __init__(self, keys: Mapping[int, bytes]) -> None:
         if not keys or any(len(key) != 32 for key in keys.values()):
             raise ConfigurationError("the key ring needs at least one key, each of 32 bytes")
+        if min(keys) < 0 or max(keys) > _LAST:
+            raise ConfigurationError("a key's number has to fit four bytes")
         self._keys = dict(keys)
         self.current = max(keys)
 
     @classmethod
     def load_or_create(cls, path: Path) -> "KeyRing":
-        """Read the ring, or make one (mode 0600) if there is none. A damaged ring is an error, never replaced."""
+        """Read the ring, or make one (mode 0600) if there is none.
+
+        Raises ConfigurationError for one that is damaged or that others may read; it is never replaced.
+        """
         try:
-            text = path.read_text()
+            with path.open("rb") as file:
+                check_private(path, os.fstat(file.fileno()))
+                text = file.read()
         except FileNotFoundError:
             ring = cls({1: secrets.token_bytes(32)})
             ring.save(path)
@@ -89,17 +98,13 @@ class KeyRing:
         try:
             return cls({int(number): b64decode(key) for number, key in json.loads(text)["keys"].items()})
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ConfigurationError(f"{path}: not a key ring: {error}") from error
+            # Without the cause: it may quote what was read, and what was read are keys.
+            raise ConfigurationError(f"{path}: not a key ring ({type(error).__name__})") from None
 
     def save(self, path: Path) -> None:
+        """Write the ring in the place of the one before, mode 0600. Raises OSError."""
         body = json.dumps({"keys": {str(number): b64encode(key) for number, key in self._keys.items()}})
-        temporary = path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_privately(path, body.encode("ascii"))
 
     def rotated(self) -> "KeyRing":
         """A ring with one more key; everything sealed before still opens."""

@@ -17,6 +17,10 @@ class SigningKey(msgspec.Struct, frozen=True):
     kid: str
     private_der: bytes
 
+    def __repr__(self) -> str:
+        """Without the private key: messages end up in logs and tracebacks."""
+        return f"SigningKey(kid={self.kid!r})"
+
 
 CHANGED = frozenset(("handle-replaced", "unlocked"))
 """Reasons of invalidations after which the session lives on, and with it its open streams."""

@@ -18,6 +18,7 @@ from zt_proxy.control.session.sqlite import SqliteStore
 from zt_proxy.control.settings import ControlSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.keys import KeyRing
+from zt_proxy.core.private import private_directory
 from zt_proxy.link.memory import MemoryLink
 
 KEY_CHECK = 60.0
@@ -53,7 +54,7 @@ class Control:
     async def open(cls, settings: ControlSettings, clock: Clock) -> "Control":
         """Open or create everything under `state_dir`. Raises ConfigurationError, UnavailableError, OSError."""
         for directory in (settings.state_dir, settings.runtime_dir, settings.audit.directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_directory(directory)
         ring = KeyRing.load_or_create(settings.state_dir / "worker.keys")
         store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
         keys = AssertionKeys.load_or_create(

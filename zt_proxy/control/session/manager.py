@@ -25,6 +25,7 @@ from zt_proxy.control.settings import ControlSettings, SessionSettings
 from zt_proxy.core.clock import SKEW, Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing, b64encode
+from zt_proxy.core.private import private_directory
 from zt_proxy.core.session import Session, unlock_key
 from zt_proxy.link.messages import Invalidation
 
@@ -41,7 +42,7 @@ async def open_sessions(settings: ControlSettings, worker_ring: KeyRing, clock: 
 
     Raises ConfigurationError if either cannot be used: there is no start without the store (FIELD 16).
     """
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(settings.state_dir)
     store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
     store = await SqliteStore.open(settings.state_dir / "sessions.db")
     return await SessionManager.open(store, settings.session, worker_ring, store_ring, clock)

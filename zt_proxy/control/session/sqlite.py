@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from zt_proxy.control.session.store import CodeRow, HandleRow, SessionRow, TransactionRow
 from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
+from zt_proxy.core.private import check_private
 
 VERSION = 1
 BUSY = 2.0
@@ -52,7 +53,10 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, path: Path) -> "SqliteStore":
-        """Open or create the file (mode 0600). Raises ConfigurationError if it is not a store of this version."""
+        """Open or create the file (mode 0600).
+
+        Raises ConfigurationError if it is not a store of this version, or if others may read it.
+        """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         try:
             connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
@@ -233,6 +237,7 @@ class SqliteStore:
 
 def _connect(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)
+    check_private(path, path.stat())
     # The thread pool has one thread, and no other ever uses the connection.
     connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     try:
