@@ -35,7 +35,7 @@ def marked(tree: ast.Module) -> Iterator[str]:
                         yield key.value
 
 
-def tested() -> dict[str, list[str]]:
+def answered() -> dict[str, list[str]]:
     """Case → the files whose tests carry it."""
     found: dict[str, list[str]] = {}
     for path in sorted(TESTS.rglob("test_*.py")):
@@ -51,7 +51,7 @@ def tested() -> dict[str, list[str]]:
 def test_every_case_is_tested_or_pending_and_none_is_both() -> None:
     cases = [case["id"] for case in read("cases.yaml")]
     pending: dict[str, str] = read("pending.yaml") or {}
-    found = tested()
+    found = answered()
     assert len(cases) == len(set(cases)), "an id names two cases"
     assert sorted(set(found) - set(cases)) == [], "tests name cases that the catalogue does not know"
     assert sorted(set(pending) - set(cases)) == [], "pending.yaml names cases that the catalogue does not know"
