@@ -1,5 +1,6 @@
 """A second look at control: what plants cookies, reads key files, or outlives a sign-out."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,47 @@ async def test_a_cookie_whose_name_only_looks_like_ours_is_never_ours(padding: b
                 reply = await lab.get("/.zt/session", planted, host=host)
                 assert reply.status in {200, 400}
                 assert b'"signed_in":true' not in reply.body, (host, planted)
+
+
+# --- what a script on an app's origin can make the proxy say ---
+
+
+@pytest.mark.parametrize("size", [8_000, 9_000, 20_000, 31_000])
+@pytest.mark.parametrize("path", ["/.zt/session", "/.zt/resume?code=none", "/.zt/sign-out", "/.zt/jwks.json"])
+@pytest.mark.case("ZT-APP-03")
+async def test_no_answer_shows_the_session_cookie_however_large_the_request(path: str, size: int) -> None:
+    # A script cannot read the cookie, but it can set others beside it, and read answers of its own origin.
+    async with ProxyLab() as lab:
+        own = await lab.sign_in()
+        for cookie, header in ((own + b"; pad=" + b"x" * size, b""), (own, b"X-Pad: " + b"x" * size + b"\r\n")):
+            reply = await lab.get(path, cookie, header)
+            assert own.partition(b"=")[2] not in reply.body, reply.body
+            assert b"xxxxxxxx" not in reply.body
+            assert reply.header("x-content-type-options") == "nosniff"
+            if path == "/.zt/session":
+                assert b'"signed_in":true' in reply.body
+
+
+@pytest.mark.case("ZT-ERR-01")
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /.zt/session HTTP/1.1\r\nHost: app.test\r\nCookie: __Host-zt=do-not-show\x01\r\n\r\n",
+        b"do-not-show / HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        b"GET /do-not-show\x00 HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        b"GET / HTTP/9.do-not-show\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"do-not-show: x\r\n" * 100_001 + b"\r\n",
+    ],
+)
+async def test_the_portals_own_server_quotes_nothing_of_what_it_cannot_read(request_bytes: bytes) -> None:
+    async with ProxyLab() as lab:
+        reader, writer = await asyncio.open_unix_connection(lab.directory / "run" / "portal.sock")
+        writer.write(request_bytes)
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        assert answer.startswith((b"HTTP/1.0 4", b"HTTP/1.1 4"))
+        assert b"do-not-show" not in answer
+        assert b"application/problem+json" in answer
 
 
 # --- other users of the machine ---

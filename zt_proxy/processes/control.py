@@ -12,6 +12,7 @@ from zt_proxy.control.assertion_keys import AssertionKeys
 from zt_proxy.control.audit.writer import AuditWriter
 from zt_proxy.control.identity.provider import OidcProvider
 from zt_proxy.control.portal.app import build_portal
+from zt_proxy.control.portal.runner import PortalRunner
 from zt_proxy.control.portal_verifier import AssertionPortalVerifier
 from zt_proxy.control.session.manager import SessionManager
 from zt_proxy.control.session.sqlite import SqliteStore
@@ -82,7 +83,7 @@ class Control:
             self.keys.jwks,
             AssertionPortalVerifier(self.keys, settings.portal_origin, self._clock),
         )
-        self._runner = web.AppRunner(portal, access_log=None, handle_signals=False)
+        self._runner = PortalRunner(portal)
         await self._runner.setup()
         await _serve_privately(self._runner, settings.socket)
         self._tasks.append(asyncio.create_task(self.sessions.run(asyncio.sleep), name="sessions"))
