@@ -251,6 +251,44 @@ async def test_the_state_directory_holds_no_cookie_and_no_token() -> None:
             assert not any(secret.encode() in content for content in files.values())
 
 
+@pytest.mark.case("ZT-SESS-03")
+async def test_a_session_is_one_cookie_and_pieces_of_one_are_nothing() -> None:
+    async with ProxyLab() as lab:
+        cookie = await lab.sign_in()
+        name, _, value = cookie.partition(b"=")
+        for pieces in (
+            b"session_chunks=99999999; session_0=" + value,
+            b"%b_chunks=99999999; %b_0=%b; %b_1=%b" % (name, name, value[:20], name, value[20:]),
+            b"%b.0=%b; %b.1=%b" % (name, value[:20], name, value[20:]),
+            b"; ".join(b"%b_%d=x" % (name, number) for number in range(500)),
+        ):
+            reply = await lab.get("/", pieces)
+            assert (reply.status, reply.problem["reason"]) == (401, "login-required")
+        assert lab.upstream.connections == 0
+
+
+@pytest.mark.case("ZT-OIDC-27")
+async def test_what_a_stranger_posts_is_not_kept_and_not_passed_on() -> None:
+    async with ProxyLab() as lab:
+        host = b"POST /save HTTP/1.1\r\nHost: app.test\r\nAccept: text/html\r\n" + ORIGIN
+        form = b"Content-Type: application/x-www-form-urlencoded\r\n"
+        for body in (
+            b"Content-Length: 0\r\n\r\n",
+            b"\r\n",
+            b"Content-Length: 3\r\n\r\na=b",
+            form + b"Content-Length: 3\r\n\r\na=b",
+            form + b"Content-Length: 200000\r\n\r\n" + b"a" * 200_000,
+            form + b"Content-Length: 1000000000\r\n\r\n" + b"a" * 1000,
+            form + b"Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n0\r\n\r\n",
+        ):
+            reply = await lab.send(host + body)
+            assert (reply.status, reply.header("location")) == (401, None), body[:40]
+            assert reply.all("set-cookie") == []
+        assert lab.upstream.connections == 0
+        stored = b"".join(path.read_bytes() for path in (lab.directory / "state").rglob("*") if path.is_file())
+        assert b"a" * 500 not in stored
+
+
 # ---- time-outs ----
 
 

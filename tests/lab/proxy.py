@@ -230,7 +230,9 @@ class ProxyLab:
         """Move a ManualClock, after every record is read: an unread one would look old, and nothing be decided."""
         assert isinstance(self.clock, ManualClock)
         assert self.proxy.worker is not None
+        assert self.proxy.control is not None
         recorder = self.proxy.worker.recorder
+        self.proxy.control.audit._wake.set()
         await until(lambda: recorder.used() == 0)
         self.clock.advance(seconds)
 
@@ -299,8 +301,12 @@ class ProxyLab:
             directory / "run",
             **{"limits": LimitSettings(**self.limits), **self.worker},
         )
-        providers = tuple(self.providers) or (
-            ProviderSettings("corp", "Corp", "https://idp.test", "zt", Secret("secret")),
+        trusted = directory / "ca.pem"  # reading the system's authorities takes longer than all the rest of the start
+        trusted.write_bytes(CA.cert_pem.bytes())
+        providers = tuple(
+            msgspec.structs.replace(provider, ca=provider.ca or trusted)
+            for provider in self.providers
+            or (ProviderSettings("corp", "Corp", "https://idp.test", "zt", Secret("secret")),)
         )
         hosts = dict.fromkeys(route.host for route in routes)
         control = ControlSettings(
