@@ -50,6 +50,31 @@ async def test_no_answer_shows_the_session_cookie_however_large_the_request(path
                 assert b'"signed_in":true' in reply.body
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"Cookie: pad=" + b"x" * 40_000 + b"\r\n",
+        b"Cookie: pad=\x01\r\n",
+        b"Expect: something\r\n",
+        b"".join(b"X-%d: x\r\n" % number for number in range(200)),
+    ],
+    ids=["too large", "malformed", "expectation", "too many"],
+)
+@pytest.mark.parametrize("navigation", [NAVIGATION, b""])
+async def test_a_refused_return_from_the_portal_tells_the_app_nothing_of_its_address(
+    more: bytes, navigation: bytes
+) -> None:
+    # A script that makes the return fail (by large cookies for that path) must not find the unused code in the address
+    # of the page that says so: not over an opener, a frame, or the session history.
+    async with ProxyLab() as lab:
+        reply = await lab.get("/.zt/resume?code=unused", None, navigation + more)
+        assert reply.status >= 400
+        assert reply.header("cross-origin-opener-policy") == "same-origin"
+        assert reply.header("referrer-policy") == "no-referrer"
+        assert "frame-ancestors 'none'" in (reply.header("content-security-policy") or "")
+        assert b"unused" not in reply.body
+
+
 @pytest.mark.case("ZT-ERR-01")
 @pytest.mark.parametrize(
     "request_bytes",

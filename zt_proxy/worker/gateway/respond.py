@@ -38,8 +38,11 @@ PROBLEM_TYPE = "https://zt-proxy.dev/reasons#"
 _PAGE_LINES = b"".join(b"%b: %b\r\n" % header for header in PAGE_HEADERS)
 _PROBLEM_LINES = (
     b"content-type: application/problem+json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
-    b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"
+    b"content-security-policy: default-src 'none'; frame-ancestors 'none'; sandbox\r\n"
+    b"referrer-policy: no-referrer\r\ncross-origin-opener-policy: same-origin\r\n"
 )
+"""A refusal may stand at an address with a one-time code in it, on the app's own origin: neither an opener nor the
+Navigation API of a page of the app may learn that address."""
 _REDIRECT_LINES = b"cache-control: no-store\r\nreferrer-policy: no-referrer\r\n"
 
 Header = tuple[bytes, bytes]
