@@ -1,11 +1,15 @@
 """A second look at control: what plants cookies, reads key files, or outlives a sign-out."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.lab.proxy import APP, PORTAL, ProxyLab
+from tests.lab.browser import SESSION, Browser, provider_of
+from tests.lab.idp import MockIdp
+from tests.lab.proxy import APP, PORTAL, ProxyLab, allow, lab_route
 from zt_proxy.control.session.sqlite import SqliteStore
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import ConfigurationError
@@ -13,6 +17,7 @@ from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.messages import SigningKey
 from zt_proxy.processes.control import Control
 
+OTHER = "other.test"
 NAVIGATION = b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nAccept: text/html\r\n"
 LOOK_ALIKES = [space.encode() for space in "\u00a0\u2000\u3000\u0085\u2028"] + [b"\x1c", b"\x0b", b"\x0c"]
 
@@ -95,6 +100,57 @@ async def test_the_portals_own_server_quotes_nothing_of_what_it_cannot_read(requ
         assert answer.startswith((b"HTTP/1.0 4", b"HTTP/1.1 4"))
         assert b"do-not-show" not in answer
         assert b"application/problem+json" in answer
+
+
+# --- what outlives a sign-out ---
+
+
+@asynccontextmanager
+async def two_apps() -> AsyncIterator[ProxyLab]:
+    routes = (lab_route("app", APP, (allow(),)), lab_route("other", OTHER, (allow(),)))
+    async with MockIdp() as idp, ProxyLab(providers=(provider_of(idp),), routes=routes) as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("signed_in_again", [True, False])
+@pytest.mark.case("ZT-SESS-05")
+async def test_signing_out_at_an_app_ends_the_session_of_that_app_whatever_the_portal_knows(
+    signed_in_again: bool,
+) -> None:
+    # Too many cookies under the registrable domain, and the browser drops the portal's: a script of any app can do it.
+    async with two_apps() as lab:
+        browser = Browser(lab)
+        assert (await browser.visit(f"https://{APP}/")).status == 200
+        del browser.jar[PORTAL][SESSION]
+        if signed_in_again:
+            assert (await browser.visit(f"https://{OTHER}/")).status == 200
+        question = await browser.visit(f"https://{APP}/.zt/sign-out")
+        form = {"token": question.input("token"), "from": question.input("from")}
+        assert (await browser.request(f"https://{APP}/")).status == 200, "a question ends nothing"
+        assert (await browser.submit(question, "/.zt/sign-out", form)).status == 200
+        for host in (APP, OTHER):
+            assert (await browser.request(f"https://{host}/")).status == 302, host
+
+
+@pytest.mark.parametrize("change", ["nothing", "token", "seal", "purpose"])
+async def test_a_sign_out_takes_no_session_from_a_note_that_is_not_the_apps(change: str) -> None:
+    async with two_apps() as lab:
+        browser = Browser(lab)
+        page = await browser.visit(f"https://{APP}/")
+        to_portal = next(hop for hop in page.hops if "/.zt/sign-in?to=" in hop)
+        del browser.jar[PORTAL][SESSION]
+        question = await browser.visit(f"https://{APP}/.zt/sign-out")
+        form = {"token": question.input("token"), "from": question.input("from")}
+        if change == "token":
+            form["token"] = "guessed"
+        elif change == "seal":
+            form["from"] = form["from"][:-4] + "AAAA"
+        elif change == "purpose":
+            form["from"] = to_portal.partition("?to=")[2]
+        answer = await browser.submit(question, "/.zt/sign-out", form)
+        ended = (await browser.request(f"https://{APP}/")).status == 302
+        assert ended == (change == "nothing")
+        assert answer.status == {"nothing": 200, "token": 403}.get(change, 400)
 
 
 # --- other users of the machine ---

@@ -1,7 +1,11 @@
-"""Signing out: a GET only ever asks; the POST with a token bound to the session does it (ZT-OIDC-21)."""
+"""Signing out: a GET only ever asks; the POST with a token bound to the session does it (ZT-OIDC-21).
+
+A browser may hold an older session at an app than at the portal (its portal cookie was lost in between). Who signs out
+from that app means that session, too: the app's host says which, sealed, in `from`.
+"""
 
 import hmac
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
@@ -9,6 +13,7 @@ from zt_proxy.control.portal.answers import page, redirect
 from zt_proxy.control.portal.call import Call, unique
 from zt_proxy.control.portal.cookies import clear_cookie, new_login_cookie
 from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.handoff import Handoff, Purpose, open_handoff, seal_handoff
 from zt_proxy.core.keys import b64encode
 from zt_proxy.core.session import Session
 
@@ -20,23 +25,34 @@ async def start(call: Call) -> web.StreamResponse:
     if call.request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin", "same-site"}:
         call.retry = ("Go to the start page", "/")
         raise ClientError(Reason.CROSS_ORIGIN, "another site started a sign-out", status=403)
-    return redirect(call, call.portal.settings.portal_origin + "/.zt/sign-out")
+    address = call.portal.settings.portal_origin + "/.zt/sign-out"
+    handle = call.handle_hash()
+    if handle is None or await call.session() is None:
+        return redirect(call, address)
+    expires = call.portal.clock.now() + call.portal.settings.login_lifetime
+    here = Handoff(purpose=Purpose.LOGOUT, host=call.host, target="/", binder=handle, expires=expires)
+    return redirect(call, f"{address}?from={quote(seal_handoff(call.portal.ring, here))}")
 
 
 async def ask(call: Call) -> web.StreamResponse:
     """GET /.zt/sign-out at the portal: the question. Changes nothing."""
-    session = await call.session()
-    if session is None:
+    sealed = call.query().get("from", "")
+    session, elsewhere = await call.session(), await _elsewhere(call, sealed)
+    if session is not None and elsewhere is not None and elsewhere.sid == session.sid:
+        return redirect(call, "/.zt/sign-out")
+    shown = session or elsewhere
+    if shown is None:
         return redirect(call, "/.zt/signed-out")
-    url = await _provider_logout(call, session)
+    url = await _provider_logout(call, shown)
     # Chromium holds the redirects after a form's POST to form-action: the provider's logout must be in it.
     return page(
         call,
         "sign_out.html",
         form_action=() if url is None else (_origin(url),),
         has_form=True,
-        who=who(session),
+        who=who(shown),
         token=_token(call),
+        sealed=sealed,
     )
 
 
@@ -44,14 +60,16 @@ async def sign_out(call: Call) -> web.StreamResponse:
     """POST /.zt/sign-out at the portal: ends the session everywhere, then at the provider."""
     _refuse_foreign(call)
     form = await _form(call)
-    session = await call.session()
+    session, elsewhere = await call.session(), await _elsewhere(call, form.get("from", ""))
+    shown = session or elsewhere
     url = None
-    if session is not None:
+    if shown is not None:
         if not hmac.compare_digest(form.get("token", "").encode("utf-8", "replace"), _token(call).encode()):
             call.retry = ("Back", "/.zt/sign-out")
             raise ClientError(Reason.CROSS_ORIGIN, "the form's token is not this session's", status=403)
-        url = await _provider_logout(call, session)
-        await call.portal.sessions.end(session.sid, "signed-out")
+        url = await _provider_logout(call, shown)
+        for sid in {each.sid for each in (session, elsewhere) if each is not None}:
+            await call.portal.sessions.end(sid, "signed-out")
     browser = call.browser()
     if browser is not None:
         call.portal.loops.forget(browser)
@@ -69,6 +87,17 @@ async def signed_out(call: Call) -> web.StreamResponse:
 def who(session: Session) -> str:
     """How a person is named to themselves."""
     return session.principal.name or session.principal.email or session.principal.subject
+
+
+async def _elsewhere(call: Call, sealed: str) -> Session | None:
+    """The session of the app that the sign-out began at; None if it is over. Raises ClientError(HANDOFF_INVALID)."""
+    if not sealed:
+        return None
+    call.retry = ("Back", "/.zt/sign-out")
+    handoff = open_handoff(call.portal.ring, sealed, call.portal.clock.now())
+    if handoff.purpose is not Purpose.LOGOUT:
+        raise ClientError(Reason.HANDOFF_INVALID, "the link is for something else")
+    return await call.portal.sessions.session(handoff.binder, handoff.host)
 
 
 async def _provider_logout(call: Call, session: Session) -> str | None:
