@@ -9,6 +9,7 @@ import asyncio
 import random
 import re
 import sys
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -74,7 +75,7 @@ class Generator:
         method = rng.choice(METHODS)
         target = self._target(name).encode("latin-1")
         host = rng.choice(HOSTS if rng.random() < 0.97 else WRONG_HOSTS).replace("{}", self._cased(name))
-        lines = [f"X-Fuzz: {number}", "Origin: https://" + name, *rng.sample(EXTRA, rng.randrange(4))]
+        lines = [f"X-Fuzz: {label(number).decode()}", "Origin: https://" + name, *rng.sample(EXTRA, rng.randrange(4))]
         if rng.random() < 0.95:
             lines.append("Cookie: " + self.cookies[name].decode())
         lines.insert(rng.randrange(len(lines) + 1), f"{self._cased('Host')}: {host}")
@@ -155,6 +156,11 @@ class Generator:
         sent.raw = bytes(raw)
 
 
+def label(number: int) -> bytes:
+    """A request's number, with a sum that tells damaged digits from another request's."""
+    return b"%06d-%08x" % (number, zlib.crc32(b"%d" % number))
+
+
 def answer(request: Seen) -> bytes:
     """200 with the number of the request, so that an answer in the wrong place is seen to be."""
     number = b",".join(request.all(b"x-fuzz"))
@@ -231,7 +237,9 @@ def check_seen(seen: Seen, made: dict[int, Sent], records: dict[str, dict[str, A
     assert not re.match(rb"/admin(/|\Z)", reading(path)), seen.raw
     assert b"smuggled" not in seen.target
     numbers = seen.all(b"x-fuzz")
-    sent = made.get(int(numbers[0])) if len(numbers) == 1 and numbers[0].isdigit() else None
+    sent = made.get(int(numbers[0][:6])) if len(numbers) == 1 and re.match(rb"\d{6}-", numbers[0]) else None
+    if sent is not None and numbers[0] != label(sent.number):
+        sent = None
     if sent is None or sent.damaged:
         assert any(one.damaged for one in made.values())
         return
@@ -249,7 +257,7 @@ def check_pair(sent: Sent, reply: Reply, records: dict[str, dict[str, Any]]) -> 
     """An answer belongs to the request it follows."""
     record = records[reply.header("x-request-id") or ""]
     if reply.status == 200:
-        assert reply.header("x-echo") == str(sent.number), (sent, reply)
+        assert reply.header("x-echo") == label(sent.number).decode(), (sent, reply)
         assert not sent.broken, sent
     elif record["method"]:  # else its bytes were no request: then nothing of it is on record but that
         wanted = origin_form(sent.target)[0]
