@@ -13,7 +13,7 @@ import hashlib
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.lab.proxy import APP, Client, ProxyLab
 from tests.lab.upstream import RecordingUpstream, Seen
@@ -232,3 +232,8 @@ def _close_answer(payload: bytes) -> bytes:
     except UnicodeDecodeError:
         raise _Refused(1007) from None
     return payload[:2]
+
+
+def lab_with_echo(**more: Any) -> ProxyLab:
+    """A proxy before an echo platform."""
+    return ProxyLab(upstream=EchoPlatform(), **more)
