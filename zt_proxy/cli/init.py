@@ -83,7 +83,9 @@ def init(
         file=output,
     )
     _write(output, text, force)
-    typer.echo(f"wrote {output}\nnext:  export ZT_OIDC_SECRET=…\n       zt-proxy check {output}")
+    redirect = f"{answers['--portal'].rstrip('/')}/.zt/callback"
+    typer.echo(f"wrote {output}\nnext:  register the redirect URI {redirect} at the provider")
+    typer.echo(f"       export ZT_OIDC_SECRET=…\n       zt-proxy check {output}\n       zt-proxy run -c {output}")
 
 
 def render(

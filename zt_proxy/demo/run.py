@@ -290,7 +290,7 @@ async def _show_provider(console: Console, state_dir: Path, port: int, idp_port:
         ):
             console.print(f"{label:14}[bold]{value}[/bold]", soft_wrap=True)
         console.print(_people({}))
-        console.print("The second factor is shown on the page that asks for it. Ctrl-C ends the provider.")
+        console.print("The second factor is shown on the page that asks for it.\nCtrl-C ends the provider.")
         await asyncio.Event().wait()
 
 
