@@ -10,6 +10,9 @@ from zt_proxy.config.schema import Provider
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 """What names of providers, routes and listeners look like: they appear in URLs, metrics and records."""
 
+_KNOWLEDGE = frozenset(("pwd", "pin", "kba"))
+"""Methods of RFC 8176 that a person only knows: the first factor, whatever else there is."""
+
 
 def check(checking: Checking) -> None:
     identity = checking.schema.identity
@@ -21,6 +24,11 @@ def check(checking: Checking) -> None:
                 identity.at("providers", name), f"`{name}` is no name", "lower-case letters, digits, `-` and `_`"
             )
         _provider(checking, name, provider)
+    if len(identity.providers) > 1:
+        checking.problems.warning(
+            identity.at("providers"),
+            "several providers: each can vouch for any user, address and group, and rules do not tell them apart",
+        )
 
 
 def _provider(checking: Checking, name: str, provider: Provider) -> None:
@@ -42,8 +50,24 @@ def _provider(checking: Checking, name: str, provider: Provider) -> None:
         problems.error(
             provider.at("amr_values"), "nothing would count as a second factor", "`acr_values` or `amr_values`"
         )
+    _factors(checking, provider)
     if provider.ca is not None:
         checking.attempt(provider.at("ca"), check_authorities, checking.path(provider.ca))
+
+
+def _factors(checking: Checking, provider: Provider) -> None:
+    """Values that would count as a second factor although they are none."""
+    for key, values in (("acr_values", provider.acr_values), ("amr_values", provider.amr_values or [])):
+        for index, value in enumerate(values):
+            if not value or any(letter.isspace() for letter in value):
+                checking.problems.error(provider.at(key, index), f"`{value}` is no value of `{key}`")
+    for index, value in enumerate(provider.amr_values or []):
+        if value in _KNOWLEDGE:
+            checking.problems.error(
+                provider.at("amr_values", index),
+                f"`{value}` alone is no second factor",
+                "`insecure_no_mfa: true`, to ask for none",
+            )
 
 
 def _issuer(checking: Checking, provider: Provider) -> None:

@@ -9,6 +9,7 @@ from zt_proxy.config.check_front import covered, validity
 from zt_proxy.config.check_identity import NAME
 from zt_proxy.config.schema_routes import Route
 from zt_proxy.config.templates import prefix_fault, template_fault
+from zt_proxy.worker.identify.assertion import PORTAL_AUDIENCE
 from zt_proxy.worker.settings import UpstreamSettings
 
 RESERVED = "/.zt"
@@ -40,6 +41,8 @@ def check(checking: Checking) -> None:
         _headers(checking, route)
         if route.audience is not None and not route.audience.strip():
             checking.problems.error(route.at("audience"), "`audience` is empty")
+        if route.audience == PORTAL_AUDIENCE:
+            checking.problems.error(route.at("audience"), f"`{PORTAL_AUDIENCE}` is the portal's own audience")
     _hosts(checking)
 
 

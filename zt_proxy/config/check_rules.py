@@ -5,8 +5,12 @@ from zt_proxy.config.check_identity import NAME
 from zt_proxy.config.problems import nearest
 from zt_proxy.config.schema_routes import Match, Route, Rule
 from zt_proxy.config.templates import covers, template_fault
+from zt_proxy.core.errors import ConfigurationError
+from zt_proxy.policy.templates import compile_paths
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_EVERYWHERE = (b"/", b"/zt-any", b"/zt-any/", b"/zt-any/zt-any", b"/zt-any/zt-any/zt-any.zt")
+"""Paths that only a template for all of them fits all of."""
 _CLAIMS_IN_PRINCIPAL = frozenset({"sub", "email", "groups", "name", "roles"})
 
 
@@ -125,7 +129,16 @@ def _subject(checking: Checking, rule: Rule) -> None:
 
 
 def _is_all(matches: list[Match]) -> bool:
-    return any(match.methods is None and (match.paths is None or "/**" in match.paths) for match in matches)
+    """Whether reading and changing are allowed at every kind of path, however that is spelled."""
+    try:
+        fits = [(match.methods, compile_paths(match.paths or ["/**"]).fullmatch) for match in matches]
+    except ConfigurationError:
+        return False  # a template that cannot be read has been told
+    return all(
+        any((methods is None or method in methods) and on_path(path) for methods, on_path in fits)
+        for method in ("GET", "POST")
+        for path in _EVERYWHERE
+    )
 
 
 def _too_much(checking: Checking, rule: Rule) -> None:

@@ -189,3 +189,59 @@ def test_what_is_no_host_is_refused(text: str) -> None:
 def test_what_is_no_upstream_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         reading.upstream(text)
+
+
+CORP = 'corp: {issuer: "https://sso.example.com", client_id: zt, client_secret: "${file:certs/secret}"}'
+
+
+@pytest.mark.parametrize("key", ["acr_values", "amr_values"])
+@pytest.mark.parametrize("value", ['""', '" "', '"phr phrh"'])
+def test_a_value_that_a_missing_claim_would_meet_is_no_second_factor(place: Path, key: str, value: str) -> None:
+    (problem,) = said(place, swap((CORP, CORP.replace("client_id: zt", f"client_id: zt, {key}: [mfa, {value}]"))))
+    assert problem.startswith("error: ")
+    assert f"is no value of `{key}`" in problem
+
+
+@pytest.mark.parametrize("value", ["pwd", "pin", "kba"])
+def test_a_password_is_no_second_factor_under_another_name(place: Path, value: str) -> None:
+    (problem,) = said(place, swap((CORP, CORP.replace("client_id: zt", f"client_id: zt, amr_values: [{value}, otp]"))))
+    assert problem.startswith(f"error: `{value}` alone is no second factor")
+
+
+@pytest.mark.parametrize(
+    "matches",
+    [
+        "all",
+        '[{paths: ["/**"]}]',
+        '[{paths: ["/**/*"]}]',
+        '[{paths: ["/*/**", "/"]}]',
+        '[{paths: ["/*"]}, {paths: ["/**/*"]}]',
+        "[{methods: [GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS]}]",
+        '[{methods: [GET, POST], paths: ["/**"]}]',
+        "[{methods: [GET]}, {methods: [POST]}]",
+        '[{methods: [GET]}, {methods: [POST], paths: ["/**"]}]',
+    ],
+)
+def test_everything_for_everyone_needs_its_switch_however_it_is_spelled(place: Path, matches: str) -> None:
+    health = "allow: [{methods: [GET], paths: [/healthz]}], to: public}"
+    assert health in PLAIN
+    told = said(place, swap((health, f"allow: {matches}, to: public}}")))
+    assert any(line.startswith("error: rule `health` allows everyone everything, without a") for line in told), told
+
+
+@pytest.mark.parametrize("matches", ['[{methods: [GET, HEAD], paths: ["/**"]}]', '[{paths: ["/public/**", "/"]}]'])
+def test_reading_or_a_part_for_everyone_needs_none(place: Path, matches: str) -> None:
+    health = "allow: [{methods: [GET], paths: [/healthz]}], to: public}"
+    said_of_it = said(place, swap((health, f"allow: {matches}, to: public}}")))
+    assert not any("everyone everything" in line for line in said_of_it)
+
+
+def test_no_route_has_the_portals_audience(place: Path) -> None:
+    host = "    host: flows.example.com\n"
+    (problem,) = said(place, swap((host, host + "    audience: zt-portal\n")))
+    assert problem == "error: `zt-portal` is the portal's own audience"
+
+
+def test_it_is_told_that_each_of_several_providers_can_vouch_for_anybody(place: Path) -> None:
+    (problem,) = said(place, swap((CORP, CORP + "\n    " + CORP.replace("corp:", "partner:"))))
+    assert problem.startswith("warning: several providers: ")

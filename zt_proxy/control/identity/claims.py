@@ -57,7 +57,9 @@ def login_from_token(
     acr, amr = claims.get("acr"), string_list(claims.get("amr"))
     acr = acr if isinstance(acr, str) else ""
     amr = amr or []
-    if not (settings.insecure_no_mfa or acr in settings.acr_values or set(amr) & set(settings.amr_values)):
+    # What is missing or empty attests nothing, whatever the list says.
+    attested = (acr and acr in settings.acr_values) or (set(amr) & set(settings.amr_values)) - {""}
+    if not (settings.insecure_no_mfa or attested):
         raise ProviderError(
             Reason.LOGIN_MFA_MISSING, "no acr or amr of the ID token attests a second factor", status=403
         )
