@@ -6,6 +6,8 @@ sequences, U+2028, bidirectional marks) arrives escaped, so that one line is one
 describes every field.
 """
 
+import re
+
 import msgspec
 
 from zt_proxy.core.clock import Clock
@@ -18,6 +20,8 @@ from zt_proxy.link.ring import RingWriter
 VERSION = 1
 """`v` of every record; raised when a field changes its meaning."""
 _KEPT = 4096
+_PLAIN = re.compile(rb"[ !#-\[\]-~]*")
+"""Printable ASCII that needs no escape in JSON."""
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="decision"):
@@ -73,7 +77,18 @@ class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_f
 class Recorder:
     """Writes a worker's records, numbered from 1 for each boot, so that a record read twice is known by its number."""
 
-    __slots__ = ("_boot", "_circumstances", "_lost", "_monotonic", "_n", "_ring", "_worker", "lost")
+    __slots__ = (
+        "_boot",
+        "_circumstances",
+        "_decision",
+        "_end",
+        "_lost",
+        "_monotonic",
+        "_n",
+        "_ring",
+        "_worker",
+        "lost",
+    )
 
     def __init__(self, ring: RingWriter, *, worker: int, boot: str, clock: Clock) -> None:
         self._ring = ring
@@ -82,6 +97,12 @@ class Recorder:
         self._monotonic = clock.monotonic
         self._n = 0
         self._lost = 0
+        whose = f'"worker":{worker},"boot":"{boot}"'.encode()
+        # The usual record is written by one formatting, in half the time of an encoder.
+        self._decision = b'{"type":"decision","v":%d,%b,' % (VERSION, whose) + b'"at":%.6f,"id":"%b","n":%d,"path":"%b"'
+        self._end = b'{"type":"end","v":%d,%b,' % (VERSION, whose) + (
+            b'"at":%.6f,"id":"%b","n":%d,"status":%d,"bytes_in":%d,"bytes_out":%d,"duration":%.6f}'
+        )
         self._circumstances: dict[tuple[str, str, bytes, str, str, str], tuple[Session | None, Decision, bytes]] = {}
         self.lost = 0
         """End records that found no room, since boot."""
@@ -114,18 +135,24 @@ class Recorder:
         known = self._circumstances.get(key)
         if known is None or known[0] is not session or (known[1] is not decision and known[1] != decision):
             known = self._describe(key, session, decision)
-        record = DecisionRecord(
-            VERSION,
-            at,
-            request_id,
-            self._worker,
-            self._boot,
-            self._n + 1,
-            path.decode("latin-1"),
-            protocol,
-            self._lost,
-        )
-        self._ring.write(encode_line(record)[:-1] + known[2], self._monotonic())
+        number = self._n + 1
+        if protocol == "http" and not self._lost and _PLAIN.fullmatch(path) is not None:
+            line = self._decision % (at, request_id.encode(), number, path)
+        else:
+            line = encode_line(
+                DecisionRecord(
+                    VERSION,
+                    at,
+                    request_id,
+                    self._worker,
+                    self._boot,
+                    number,
+                    path.decode("latin-1"),
+                    protocol,
+                    self._lost,
+                )
+            )[:-1]
+        self._ring.write(line + known[2], self._monotonic())
         self._n += 1
         self._lost = 0
 
@@ -172,22 +199,28 @@ class Recorder:
     ) -> None:
         """Record how a request ended. Never raises for want of room, since nothing can be denied any more: what found
         none is counted, and the next record that does carries the count as `lost`, so that the gap is on record."""
-        record = EndRecord(
-            VERSION,
-            at,
-            request_id,
-            self._worker,
-            self._boot,
-            self._n + 1,
-            status,
-            bytes_in,
-            bytes_out,
-            int(duration * 1e6) / 1e6,
-            reason,
-            self._lost,
-        )
+        number = self._n + 1
+        if reason or self._lost:
+            micros = int(duration * 1e6) / 1e6
+            record = EndRecord(
+                VERSION,
+                at,
+                request_id,
+                self._worker,
+                self._boot,
+                number,
+                status,
+                bytes_in,
+                bytes_out,
+                micros,
+                reason,
+                self._lost,
+            )
+            line = encode_line(record)
+        else:
+            line = self._end % (at, request_id.encode(), number, status, bytes_in, bytes_out, duration)
         try:
-            self._ring.write(encode_line(record), self._monotonic())
+            self._ring.write(line, self._monotonic())
         except UnavailableError:
             self._lost += 1
             self.lost += 1

@@ -262,10 +262,12 @@ class RequestParser:
         head.keep_alive = parser.should_keep_alive()
         if parser.get_http_version() != "1.1":
             head.minor = 0
-        head.ordinary = head.keep_alive and head.method in ORDINARY_METHODS and noted[EXPECT] is None
+        head.ordinary = (
+            head.keep_alive and head.method in ORDINARY_METHODS and noted[EXPECT] is None and noted[UPGRADE] is None
+        )
         if head.minor == 0 or noted[TRANSFER_ENCODING] or noted[CONNECTION] or noted[CONTENT_LENGTH]:
             _frame(head, parser.get_http_version())
-            head.ordinary = head.ordinary and head.minor == 1 and not head.has_body and noted[UPGRADE] is None
+            head.ordinary = head.ordinary and head.minor == 1 and not head.has_body
             if noted[UPGRADE] is not None:
                 _consider_upgrade(head, parser.should_upgrade())
                 self._tunnel = head.websocket and not self._busy
