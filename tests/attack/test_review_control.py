@@ -105,6 +105,25 @@ async def test_the_portals_own_server_quotes_nothing_of_what_it_cannot_read(requ
         assert b"application/problem+json" in answer
 
 
+@pytest.mark.parametrize("dest", ["iframe", "frame", "object", "embed", "fencedframe"])
+async def test_a_frame_in_an_apps_page_gets_no_sign_in_and_no_code(dest: str) -> None:
+    # Frames navigate, too, and under the same registrable domain with cookies: out of a person's sight, a page of one
+    # app could have them signed in at another, or a code sent to a worker script of its own.
+    async with two_apps() as lab:
+        browser = Browser(lab)
+        page = await browser.visit(f"https://{APP}/")
+        asked = next(hop for hop in page.hops if "/.zt/sign-in?to=" in hop)
+        framed = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": dest, "Sec-Fetch-Site": "same-site"}
+        for address in (asked, f"https://{PORTAL}/.zt/sign-in", f"https://{PORTAL}/.zt/sign-in?with=corp"):
+            answer = await browser.request(address, "GET", framed, b"")
+            assert answer.status == 401, address
+            assert answer.reply.header("location") is None
+        ahead = framed | {"Sec-Fetch-Dest": "document", "Sec-Purpose": "prefetch;prerender"}
+        assert (await browser.request(asked, "GET", ahead, b"")).status == 401
+        top = await browser.request(asked, "GET", framed | {"Sec-Fetch-Dest": "document"}, b"")
+        assert "/.zt/resume?code=" in top.location
+
+
 # --- what outlives a sign-out ---
 
 

@@ -120,10 +120,15 @@ def unique(form: str) -> dict[str, str]:
 
 
 def is_navigation(request: web.BaseRequest) -> bool:
-    """Whether a person will look at the answer: Sec-Fetch-Mode, else X-Requested-With and Accept (FIELD 2)."""
+    """Whether a person will look at the answer: Sec-Fetch-Mode, else X-Requested-With and Accept (FIELD 2).
+
+    What is shown in a frame of somebody else's page is not looked at: a hidden frame must not sign anybody in.
+    """
+    if "Sec-Purpose" in request.headers or "Purpose" in request.headers:
+        return False  # fetched ahead of a navigation that may never come
     mode = request.headers.get("Sec-Fetch-Mode")
     if mode is not None:
-        return mode == "navigate"
+        return mode == "navigate" and request.headers.get("Sec-Fetch-Dest", "document") == "document"
     if "X-Requested-With" in request.headers:
         return False
     return "text/html" in request.headers.get("Accept", "")
