@@ -52,4 +52,4 @@ async def test_a_person_who_may_not_is_offered_to_sign_out() -> None:
         navigation = b"Sec-Fetch-Mode: navigate\r\nAccept: text/html\r\n"
         reply = await lab.get("/", await lab.sign_in(), navigation)
         assert reply.status == 403
-        assert b'<a class="go" href="/.zt/sign-out">Sign out</a>' in reply.body
+        assert b'<a class="go quiet" href="/.zt/sign-out">Sign out</a>' in reply.body

@@ -34,11 +34,13 @@ def denial_page(
     who: str | None = None,
     rule: str = "",
     action: tuple[str, str] | None = None,
+    quiet: bool = False,
 ) -> bytes:
     """A complete HTML document in UTF-8; everything that comes from outside is escaped (ZT-ADMIN-03).
 
     `who` is how the signed-in person is named to themselves, `rule` the id of the rule that decided, `action` the text
-    and address (a path of this host, or an https URL the caller vouches for) of one thing to do next.
+    and address (a path of this host, or an https URL the caller vouches for) of one thing to do next; `quiet` if it is
+    possible rather than likely.
     """
     text = text_of(reason)
     facts = [("Reason", f"<code>{escape(reason.value)}</code>"), ("Status", str(status))]
@@ -52,6 +54,8 @@ def denial_page(
         host=escape(host),
         sentence=escape(text.sentence),
         help=f'<p class="soft">{escape(text.help)}</p>\n' if text.help else "",
-        action=f'<p><a class="go" href="{escape(action[1])}">{escape(action[0])}</a></p>\n' if action else "",
+        action=f'<p><a class="go{" quiet" if quiet else ""}" href="{escape(action[1])}">{escape(action[0])}</a></p>\n'
+        if action
+        else "",
         facts="".join(f"<dt>{name}</dt><dd>{value}</dd>\n" for name, value in facts),
     ).encode()

@@ -8,6 +8,7 @@ import pytest
 import zt_proxy
 from zt_proxy.config.check import check
 from zt_proxy.config.load import load
+from zt_proxy.core.errors import Reason
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -57,3 +58,10 @@ def test_the_architecture_page_names_modules_that_exist() -> None:
             for depth in range(2, len(parts) + 1)
         )
         assert found, name
+
+
+def test_the_reasons_that_the_readme_explains_exist() -> None:
+    explained = (ROOT / "README.md").read_text("utf-8").partition("### If something")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `([a-z-]+)`", explained, re.MULTILINE)
+    assert named
+    assert set(named) <= {reason.value for reason in Reason}

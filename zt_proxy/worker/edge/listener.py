@@ -181,7 +181,8 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-    except OSError:
+    except OSError as error:
         listening.close()
-        raise
+        # The bare error does not say which of the addresses: 443 without the right to it is the usual one.
+        raise OSError(error.errno, f"{error.strerror}: cannot listen on {host}:{port}") from error
     return listening

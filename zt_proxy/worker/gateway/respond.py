@@ -144,7 +144,14 @@ class Responder:
             elif session is not None and status == 403:
                 action = ("Sign out", "/.zt/sign-out")  # the way to become somebody who may
             page = denial_page(
-                status=status, reason=reason, request_id=x.request_id, host=x.host, who=who, rule=rule, action=action
+                status=status,
+                reason=reason,
+                request_id=x.request_id,
+                host=x.host,
+                who=who,
+                rule=rule,
+                action=action,
+                quiet=not login_url,
             )
             self._send(x, status, headers, _PAGE_LINES, page)
             return
