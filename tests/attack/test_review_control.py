@@ -124,6 +124,22 @@ async def test_a_frame_in_an_apps_page_gets_no_sign_in_and_no_code(dest: str) ->
         assert "/.zt/resume?code=" in top.location
 
 
+async def test_an_app_cannot_have_the_browser_report_the_addresses_of_a_sign_in() -> None:
+    async with ProxyLab() as lab:
+        policy = b'NEL: {"report_to":"x","max_age":9999,"success_fraction":1.0,"include_subdomains":true}\r\n'
+        lab.upstream.answer = b"HTTP/1.1 200 OK\r\n" + policy + policy.lower() + b"Content-Length: 0\r\n\r\n"
+        reply = await lab.get("/", await lab.sign_in())
+        assert (reply.status, reply.all("nel")) == (200, [])
+
+
+async def test_the_place_where_people_sign_in_is_never_asked_for_in_the_clear_again() -> None:
+    async with ProxyLab() as lab:
+        for path in ("/", "/.zt/sign-in", "/.zt/signed-out", "/.zt/callback?state=none"):
+            reply = await lab.get(path, headers=NAVIGATION, host=PORTAL)
+            assert reply.header("strict-transport-security") == "max-age=31536000", path
+        assert (await lab.get("/.zt/session")).header("strict-transport-security") is None
+
+
 # --- what outlives a sign-out ---
 
 

@@ -15,6 +15,8 @@ from zt_proxy.pages.style import guard_headers
 
 _TARGET = re.compile(r"/(?!/)[\x21-\x7e]*")
 RETRY_AFTER = "5"
+HSTS = "max-age=31536000"
+"""RFC 6797, at the portal's own host name alone: whether an app's name is served by others over http, nobody knows."""
 
 
 def check_target(target: str) -> str:
@@ -86,6 +88,8 @@ def problem(status: int, reason: Reason, request_id: str) -> web.Response:
 
 def _answer(call: Call, status: int, body: bytes, kind: str, form_action: Sequence[str] = ()) -> web.Response:
     headers = guard_headers(form_action) | {"X-Request-Id": call.request_id}
+    if call.host == call.portal.settings.portal_host:
+        headers["Strict-Transport-Security"] = HSTS
     response = web.Response(status=status, body=body, headers=headers, content_type=kind, charset="utf-8")
     for line in call.cookies:
         response.headers.add("Set-Cookie", line)

@@ -202,6 +202,7 @@ _RESPONSE_DROP = frozenset(
     (
         b"clear-site-data",  # would sign the person out of the proxy (ZT-APP-03)
         b"alt-svc",  # would lead the browser around the proxy
+        b"nel",  # Network Error Logging would report every address at this host, also /.zt/resume with its code
         b"x-request-id",
     )
 )
