@@ -50,25 +50,19 @@ Readings = Callable[[], Mapping[str, float]]
 class _RouteCounts:
     """What one route has counted."""
 
-    __slots__ = ("buckets", "classes", "total", "upstream_buckets", "upstream_total")
+    __slots__ = ("buckets", "classes", "total")
 
     def __init__(self) -> None:
         self.classes = [0] * len(_CLASSES)
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
-        self.upstream_buckets = [0] * (len(BOUNDS) + 1)
-        self.upstream_total = 0.0
 
 
 class Metrics(Collector):
-    """A worker's metrics. Call from the worker's one thread; scrape from there as well.
-
-    `in_flight` is public: the pipeline adds 1 when it takes a request up and subtracts it when it is through.
-    """
+    """A worker's metrics. Call from the worker's one thread; scrape from there as well."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry(auto_describe=False)
-        self.in_flight = 0
         self._routes: dict[str, _RouteCounts] = {}
         self._decisions: dict[tuple[str, str], int] = {}
         self._handshakes: dict[tuple[str, str], int] = {}
@@ -88,15 +82,6 @@ class Metrics(Collector):
         counts.classes[status // 100 if 100 <= status < 600 else 0] += 1
         counts.buckets[bisect_left(BOUNDS, duration)] += 1
         counts.total += duration
-
-    def upstream(self, route: str, duration: float) -> None:
-        """The platform's share: from the request sent to the first byte of the response."""
-        try:
-            counts = self._routes[route]
-        except KeyError:
-            counts = self._routes[route] = _RouteCounts()
-        counts.upstream_buckets[bisect_left(BOUNDS, duration)] += 1
-        counts.upstream_total += duration
 
     def decision(self, reason: Reason, effect: Effect | None = None) -> None:
         """A decision was made. Without an effect the usual one of the reason is taken."""
@@ -141,7 +126,6 @@ class Metrics(Collector):
         for labels, count in self._handshakes.items():
             handshakes.add_metric(labels, count)
         yield handshakes
-        yield GaugeMetricFamily("zt_requests_in_flight", "Requests being worked on.", value=self.in_flight)
         for name, text, read in self._gauges:
             yield GaugeMetricFamily(f"zt_{name}", text, value=read())
         for name, text, label, read_all in self._labelled:
@@ -164,20 +148,14 @@ class Metrics(Collector):
             "From the first byte of a request to the last of its response.",
             labels=["route"],
         )
-        upstream = HistogramMetricFamily(
-            "zt_upstream_duration_seconds", "From the request sent upstream to the first byte back.", labels=["route"]
-        )
         for route, counts in self._routes.items():
             label = route or "none"
             for name, count in zip(_CLASSES, counts.classes, strict=True):
                 if count:
                     requests.add_metric([label, name], count)
             durations.add_metric([label], _cumulated(counts.buckets), counts.total)
-            if any(counts.upstream_buckets):
-                upstream.add_metric([label], _cumulated(counts.upstream_buckets), counts.upstream_total)
         yield requests
         yield durations
-        yield upstream
 
 
 def _usual_effect(reason: str) -> str:

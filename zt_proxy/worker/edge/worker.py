@@ -108,6 +108,11 @@ class Worker:
         metrics = self.metrics
         metrics.gauge("sessions_cached", "Sessions in this worker's cache.", lambda: len(self.sessions))
         metrics.gauge("record_ring_used_ratio", "Share of the record ring that is unread.", self.recorder.used)
+        metrics.gauge(
+            "requests_in_flight",
+            "Requests being worked on, open streams among them.",
+            lambda: sum(1 for one in self.listeners for _ in one.exchanges()),
+        )
         metrics.gauge("connections", "Client connections.", lambda: sum(len(one.connections) for one in self.listeners))
         metrics.counter(
             "connections_refused", "Connections over a limit.", lambda: sum(one.refused for one in self.listeners)
