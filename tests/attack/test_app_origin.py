@@ -308,3 +308,26 @@ async def test_preflights_are_answered_here_and_open_nothing() -> None:
         plain = await lab.get("/x", None, b"Origin: https://partner.test\r\n", method="OPTIONS")
         assert plain.status == 401, "without the question it is a request like any other"
         assert lab.upstream.connections == 0
+
+
+@pytest.mark.case("ZT-APP-03")
+async def test_no_service_worker_of_an_app_can_stand_over_the_way_back_from_a_sign_in() -> None:
+    """Its default scope is the folder of its script, whatever `Service-Worker-Allowed` says (Service Workers §6.1)."""
+    root = b"Sec-Fetch-Dest: serviceworker\r\nSec-Fetch-Site: same-origin\r\n"
+    async with ProxyLab() as lab:
+        cookie = await lab.sign_in()
+        for asking in (root, b"Service-Worker: script\r\n", root + b"Service-Worker: script\r\n"):
+            for path in ("/sw.js", "/sw.js?v=1", "/"):
+                assert (await lab.get(path, cookie, asking)).problem["reason"] == "service-worker-refused"
+        assert lab.upstream.connections == 0
+        assert (await lab.get("/static/sw.js", cookie, root)).status == 200
+    async with ProxyLab(route={"insecure_root_service_worker": True}) as lab:
+        assert (await lab.get("/sw.js", await lab.sign_in(), root)).status == 200
+
+
+async def test_the_portal_is_sent_no_cookie_of_the_app_and_tells_nothing_of_what_it_runs_on() -> None:
+    async with ProxyLab() as lab:
+        cookie = await lab.sign_in()
+        reply = await lab.get("/.zt/session", b"app=1; " + cookie + b"; " + b"x" * 9000)
+        assert (reply.status, reply.header("server")) == (200, None)
+        assert json.loads(reply.body)["signed_in"] is True

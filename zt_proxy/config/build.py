@@ -155,6 +155,11 @@ def insecure_switches(schema: Schema) -> list[str]:
         for switch in ("insecure_no_mfa", "insecure_http")
         if getattr(provider, switch)
     ]
+    on += [
+        f"routes.{route.name}.insecure_root_service_worker"
+        for route in schema.routes
+        if route.insecure_root_service_worker
+    ]
     return on + [
         f"routes.{route.name}.rules.{rule.id}.insecure_allow_everyone"
         for route in schema.routes
@@ -216,6 +221,7 @@ def _route(route: Route, schema: Schema, portal_port: int, path: Callable[[str],
         shared_secret_header=(secret.header, resolve(secret.value, path("")).reveal()) if secret else None,
         forward_authorization=route.forward_authorization,
         machines_only=route.machines_only,
+        insecure_root_service_worker=route.insecure_root_service_worker,
     )
 
 

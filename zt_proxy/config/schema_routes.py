@@ -270,6 +270,8 @@ class Route(Model):
     """Let the client's `Authorization` header through to the platform."""
     machines_only: bool = False
     """Never answer with a redirect or a page."""
+    insecure_root_service_worker: bool = False
+    """Let the app install a service worker over its whole origin; it could then read the codes of a sign-in."""
     body_limit: Size | None = None
     """Largest request body; left out: `limits.body`."""
     mode: Literal["enforce", "report"] = "enforce"

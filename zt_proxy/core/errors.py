@@ -47,6 +47,7 @@ class Reason(StrEnum):
     MFA_REQUIRED = "mfa-required"
     REAUTH_REQUIRED = "reauth-required"
     CROSS_ORIGIN = "cross-origin"
+    SERVICE_WORKER_REFUSED = "service-worker-refused"
     # the policy
     NO_RULE_MATCHED = "no-rule-matched"
     RULE_DENIED = "rule-denied"

@@ -120,6 +120,11 @@ TEXTS: dict[Reason, Text] = {
         "The request was started by a page of another site, which is not permitted here.",
         "Open the application directly and try from there.",
     ),
+    Reason.SERVICE_WORKER_REFUSED: Text(
+        "This application may not work in the background here",
+        "A script wanted to stand between your browser and every address of this site, the sign-in's included.",
+        "",
+    ),
     Reason.NO_RULE_MATCHED: Text(
         "You do not have access",
         "No rule gives your account access to this.",

@@ -103,6 +103,8 @@ async def _serve(built: Built) -> int:
     except (ZtError, OSError) as error:
         log.error("cannot start", problem=str(error))
         return 1
+    gc.collect()
+    gc.freeze()  # what start-up made lives as long as the process: no collection needs to look at it again
     log.info("serving", portal=built.worker.portal.origin, listeners=ports, routes=len(built.worker.routes))
     await stopping.wait()
     log.info("draining", seconds=built.worker.drain)

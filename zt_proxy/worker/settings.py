@@ -114,6 +114,8 @@ class RouteSettings(msgspec.Struct, frozen=True):
     """Let the client's Authorization header through (off: the platform never sees a bearer credential)."""
     machines_only: bool = False
     """Never answer with a redirect or a page."""
+    insecure_root_service_worker: bool = False
+    """Let the app install a service worker over its whole origin, the way back from the sign-in included."""
 
     def __repr__(self) -> str:
         """Without the shared secret: settings end up in logs and tracebacks."""

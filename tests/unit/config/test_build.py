@@ -102,6 +102,7 @@ def test_a_rich_file_is_read_exactly(place: Path, monkeypatch: pytest.MonkeyPatc
     assert made.control.insecure == (
         "identity.providers.corp.insecure_no_mfa",
         "identity.providers.corp.insecure_http",
+        "routes.builder.insecure_root_service_worker",
         "routes.sock.rules.open.insecure_allow_everyone",
     )
 

@@ -71,7 +71,7 @@ async def callback(call: Call) -> web.StreamResponse:
         parameters=parameters,
         nonce=transaction.nonce,
         verifier=transaction.verifier,
-        max_age=None,
+        max_age=None if transaction.force else _tighter(handoff),
         forced_after=transaction.started if transaction.force else None,
     )
     if not login.mfa:
@@ -126,6 +126,12 @@ def _must_prove(call: Call, handoff: Handoff, session: Session) -> bool:
     )
 
 
+def _tighter(handoff: Handoff | None) -> float | None:
+    """How old the provider's own session may be, for a route with tighter time-outs than the general ones."""
+    bounds = [bound for bound in (handoff.idle, handoff.absolute) if bound > 0] if handoff is not None else []
+    return min(bounds, default=None)
+
+
 def _address(call: Call, handoff: Handoff) -> str:
     """Where the person wanted to go; asking there again makes a fresh hand-off."""
     return call.portal.app(handoff.host).origin + check_target(handoff.target)
@@ -168,7 +174,7 @@ async def _to_provider(
         state=state,
         nonce=transaction.nonce,
         verifier=transaction.verifier,
-        max_age=0.0 if force else None,
+        max_age=0.0 if force else _tighter(handoff),
         force=force,
         login_hint=session.principal.email if session is not None else None,
     )

@@ -223,13 +223,13 @@ class Connection(asyncio.Protocol):
                 header_bytes=limits.header_bytes,
                 target_bytes=limits.target_bytes,
             )
-            if engine.pending:
+            if engine.incoming.pending:
                 self._decrypt()
 
     # ---- bytes ----
 
     def _decrypt(self) -> None:
-        engine = self._engine
+        incoming = self._engine.incoming
         read = self._read
         try:
             while self.state < State.LINGER:
@@ -237,30 +237,30 @@ class Connection(asyncio.Protocol):
                 if not plain:
                     self._peer_closed()
                     return
-                self._plain(plain)
-                if not engine.pending:
+                self.received += len(plain)
+                if self.state == State.HTTP:
+                    self._request_bytes(plain)
+                elif self.exchange is not None and self.exchange.tunnel is not None:
+                    self.exchange.tunnel.from_client(plain)
+                if not incoming.pending:
                     return
         except ssl.SSLWantReadError:
-            outgoing = engine.outgoing()  # a key update asks for an answer
+            outgoing = self._outgoing()  # a key update asks for an answer
             if outgoing:
                 self.transport.write(outgoing)
         except ssl.SSLError:
             self.abort()
 
-    def _plain(self, data: bytes) -> None:
-        self.received += len(data)
-        if self.state == State.HTTP:
-            parser = self._parser
-            assert parser is not None
-            fresh = self.exchange is None and parser.idle
-            parser.feed(data)
-            if self.exchange is not None:
-                if parser.backlog:
-                    self.pause_reading(Pause.BACKLOG)
-            elif fresh and not parser.idle:  # a head has begun: the rest of it must follow in time
-                self.deadline = self._listener.now() + self._listener.limits.header_timeout
-        elif self.exchange is not None and self.exchange.tunnel is not None:
-            self.exchange.tunnel.from_client(data)
+    def _request_bytes(self, data: bytes) -> None:
+        parser = self._parser
+        assert parser is not None
+        fresh = self.exchange is None and not parser.fed
+        parser.feed(data)
+        if self.exchange is not None:
+            if parser.backlog or parser.tail:
+                self.pause_reading(Pause.BACKLOG)
+        elif fresh and parser.fed:  # a head has begun: the rest of it must follow in time
+            self.deadline = self._listener.now() + self._listener.limits.header_timeout
 
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
@@ -306,10 +306,14 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        if not exchange.head.ordinary:
+        if exchange.head.ordinary:
+            exchange.request_ended = True
+            if exchange.relay is not None:
+                exchange.relay.request_ended = True
+        else:
             self.deadline = NEVER
             exchange.upstream_since = self._listener.now()
-        exchange.body_end()
+            exchange.body_end()
         if exchange.done:
             self._next()
 

@@ -7,6 +7,7 @@ not, and a ticket of one name then resumes at another (ZT-TLS-03, ZT-TLS-30).
 
 import contextlib
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from zt_proxy.core.errors import ConfigurationError
@@ -107,28 +108,25 @@ def _load(context: ssl.SSLContext, chain: Path, key: Path) -> None:
 
 
 class TlsEngine:
-    """The TLS of one connection: ciphertext in, plaintext out, and the other way."""
+    """The TLS of one connection: ciphertext in, plaintext out, and the other way.
 
-    __slots__ = ("_incoming", "_outgoing", "_tls", "read", "write")
+    What runs for every packet is bound here once to the objects underneath: SSLObject's methods are one-line wrappers.
+    """
+
+    __slots__ = ("_tls", "feed", "incoming", "outgoing", "read", "write")
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self.read = self._tls.read
+        self.incoming = ssl.MemoryBIO()
+        """Ciphertext not yet decrypted; `incoming.pending` says how much."""
+        outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self.incoming, outgoing, server_side=True)
+        inner = getattr(self._tls, "_sslobj", self._tls)
+        self.feed: Callable[[bytes], int] = self.incoming.write
+        self.outgoing: Callable[[], bytes] = outgoing.read
+        self.read: Callable[[int], bytes] = inner.read
         """`read(n)`: up to n plaintext bytes; raises SSLWantReadError when there are none, b"" after close_notify."""
-        self.write = self._tls.write
+        self.write: Callable[[bytes], int] = inner.write
         """Encrypts; `outgoing()` then gives the ciphertext."""
-
-    def feed(self, data: bytes) -> None:
-        self._incoming.write(data)
-
-    def outgoing(self) -> bytes:
-        return self._outgoing.read()
-
-    @property
-    def pending(self) -> int:
-        return self._incoming.pending
 
     def handshake(self) -> bool:
         """True when done, False when more bytes are needed. Raises ssl.SSLError when it failed."""
@@ -142,7 +140,7 @@ class TlsEngine:
         """The close_notify to send, if it can be made."""
         with contextlib.suppress(ssl.SSLError, ValueError):
             self._tls.unwrap()
-        return self._outgoing.read()
+        return self.outgoing()
 
     def version(self) -> str:
         return self._tls.version() or ""

@@ -15,6 +15,7 @@ FETCH_DEST = int(Kind.FETCH_DEST)
 ACCEPT = int(Kind.ACCEPT)
 REQUESTED_WITH = int(Kind.REQUESTED_WITH)
 PURPOSE = int(Kind.PURPOSE)
+SERVICE_WORKER = int(Kind.SERVICE_WORKER)
 PREFLIGHT_METHOD = int(Kind.PREFLIGHT_METHOD)
 
 
@@ -31,6 +32,17 @@ def is_navigation(head: RequestHead) -> bool:
         return mode == b"navigate" and noted[FETCH_DEST] in (None, b"document")
     accept = noted[ACCEPT]
     return accept is not None and b"text/html" in accept and noted[REQUESTED_WITH] is None
+
+
+def covers_everything(head: RequestHead, path: bytes) -> bool:
+    """The script of a service worker whose scope would be the whole origin, `/.zt/` included (Service Workers §6.1).
+
+    Such a worker could swallow the way back from a sign-in that an attacker began, and send the code out.
+    """
+    noted = head.noted
+    if noted[FETCH_DEST] != b"serviceworker" and noted[SERVICE_WORKER] is None:
+        return False
+    return path.rfind(b"/") == 0
 
 
 def is_preflight(head: RequestHead) -> bool:

@@ -19,7 +19,9 @@ PROXY_CREDENTIAL = re.compile(rb"(?:^|[^A-Za-z0-9_\-])zt_", re.IGNORECASE)
 def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> bytes:
     """The head for the platform, blank line included. `identity` are the lines that say who asks."""
     head = x.head
-    path = stripped(target, route.prefix).wire() if route.strip_prefix else target.wire()
+    if route.strip_prefix:
+        target = stripped(target, route.prefix)
+    path = target.path if target.query is None else target.wire()
     own_host = x.host.encode()
     host = own_host if route.preserve_host else route.upstream_host
     forwarded = b"".join(head.lines) if head.joined is None else head.joined
@@ -61,12 +63,12 @@ def is_for_the_proxy(authorization: bytes) -> bool:
     return PROXY_CREDENTIAL.search(authorization) is not None
 
 
-def portal_head(x: Exchange, target: Target, identity: bytes, cookie: bytes | None) -> bytes:
+def portal_head(x: Exchange, target: Target, identity: bytes, cookie: bytes) -> bytes:
     """The head for the portal behind its private socket; it alone sees the proxy's own cookies."""
     head = x.head
     parts = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, target.wire(), x.host.encode())]
     parts += head.lines
-    if cookie is not None:
+    if cookie:
         parts.append(b"Cookie: %b\r\n" % cookie)
     if head.chunked:
         parts.append(b"Transfer-Encoding: chunked\r\n")

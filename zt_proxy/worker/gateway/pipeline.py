@@ -119,12 +119,15 @@ class Gateway:
     def _go_on(self, x: Exchange, found: CachedSession | Reason) -> None:
         """The second half of the way: everything that needs to know who asks."""
         head = x.head
+        assert x.target is not None
         if isinstance(found, CachedSession):
             x.session = found
         route = x.route
         if route is None:
             self._to_portal(x)
             return
+        if browser.covers_everything(head, x.target.path) and not route.settings.insecure_root_service_worker:
+            raise ClientError(Reason.SERVICE_WORKER_REFUSED, "scope would be the whole origin", status=403)
         if not head.ordinary:
             if browser.is_preflight(head):
                 self._answer_preflight(x, route)
@@ -178,7 +181,8 @@ class Gateway:
             place = self._places.get((raw_host, head.target))
             if place is not None:
                 x.host, x.target, x.route = place
-                self._place(x, x.route)
+                if self.trusted or not head.ordinary:
+                    self._place(x, x.route)
                 return
         if not raw_host:
             raise ClientError(Reason.MALFORMED, "no Host header, or an empty one", status=400)
@@ -282,7 +286,7 @@ class Gateway:
             return decision
         if decision.effect is Effect.ALLOW:
             if route.limits_session:
-                decision = route_challenge(route, entry, x.at) or decision
+                decision = route_challenge(route, entry, self.sessions, x.at) or decision
             if decision.effect is Effect.ALLOW and self._is_activity(x, route):
                 self.sessions.active(entry, x.at)
         return decision
@@ -378,8 +382,15 @@ class Gateway:
         self._record(x, "", INTERNAL)
         sid = x.session.session.sid if x.session is not None else None
         identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)
-        request = outgoing.portal_head(x, x.target, identity, head.noted[COOKIE])
+        request = outgoing.portal_head(x, x.target, identity, self._own_pairs(head.noted[COOKIE]))
         self._relay(x, permit, self.portal_pool, request, self.responder.response_lines(x, None), PORTAL_BODY_LIMIT)
+
+    def _own_pairs(self, header: bytes | None) -> bytes:
+        """The proxy's own cookies of a Cookie header, for the portal; none if any is there twice."""
+        if header is None:
+            return b""
+        found, _, repeated = cookies.take(header, self._own_cookies)
+        return b"" if repeated else b"; ".join(b"%b=%b" % pair for pair in found.items())
 
     def _relay(
         self, x: Exchange, permit: Permitted | Internal, pool: UpstreamPool, request: bytes, extra: bytes, limit: int
@@ -387,7 +398,7 @@ class Gateway:
         if not x.head.ordinary and x.head.noted[EXPECT] is not None and x.head.has_body:
             x.connection.write(CONTINUE)
         x.relay = Relay(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
-        x.relay.start()
+        pool.take(x.relay)
 
     def tunnel(self, x: Exchange, relay: Relay, extensions: bool) -> None:
         """The platform agreed to a WebSocket: frames go through until either side or the policy ends it."""

@@ -8,13 +8,13 @@ from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision, Effect
 from zt_proxy.worker.gateway.routes import Route
-from zt_proxy.worker.identify.session import CachedSession
+from zt_proxy.worker.identify.session import CachedSession, SessionCache
 
 _IDLE = Decision(Effect.CHALLENGE, Reason.SESSION_IDLE, challenge=ChallengeKind.REAUTH)
 _EXPIRED = Decision(Effect.CHALLENGE, Reason.SESSION_EXPIRED, challenge=ChallengeKind.REAUTH)
 
 
-def route_challenge(route: Route, entry: CachedSession, now: float) -> Decision | None:
+def route_challenge(route: Route, entry: CachedSession, sessions: SessionCache, now: float) -> Decision | None:
     """The challenge that a route's tighter time-outs demand, or None."""
     session = entry.session
     proven = session.unlocks.get(unlock_key(route.name, ""), 0.0)
@@ -22,13 +22,13 @@ def route_challenge(route: Route, entry: CachedSession, now: float) -> Decision 
         return _EXPIRED
     if route.idle_timeout is None:
         return None
-    idle_since = entry.idle_at.get(route.name) if entry.idle_at else None
+    idle_since = sessions.idle_at.get((session.sid, route.name))
     if idle_since is None:
         if now - max(entry.last_activity, proven) < route.idle_timeout:
             return None
-        entry.idle_at = {**(entry.idle_at or {}), route.name: now}
+        sessions.found_idle(session.sid, route.name, now)
         return _IDLE
     if proven >= idle_since:
-        entry.idle_at = {name: at for name, at in (entry.idle_at or {}).items() if name != route.name}
+        del sessions.idle_at[session.sid, route.name]
         return None
     return _IDLE

@@ -22,15 +22,13 @@ REPORT_EVERY = 1.0
 class CachedSession:
     """A session as this worker knows it, with what the worker itself has seen of it."""
 
-    __slots__ = ("idle_at", "key", "last_activity", "reported", "session")
+    __slots__ = ("key", "last_activity", "reported", "session")
 
     def __init__(self, key: bytes, session: Session) -> None:
         self.key = key
         self.session = session
         self.last_activity = session.last_activity
         self.reported = 0.0
-        self.idle_at: dict[str, float] | None = None
-        """Route → when it found this session idle by its own, tighter time-out."""
 
 
 class SessionCache:
@@ -45,6 +43,9 @@ class SessionCache:
         self._by_sid: dict[str, set[bytes]] = {}
         self._unknown: dict[bytes, float] = {}
         self._epoch = 0
+        self.idle_at: dict[tuple[str, str], float] = {}
+        """(session id, route) → when the route found the session idle by its own, tighter time-out. It outlives what is
+        cached of the session: only a new proof undoes it."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -99,6 +100,12 @@ class SessionCache:
         if now - entry.reported >= REPORT_EVERY:
             entry.reported = now
             self._link.activity(entry.session.sid, now)
+
+    def found_idle(self, sid: str, route: str, now: float) -> None:
+        """Note it; bounded, the oldest note goes first."""
+        if len(self.idle_at) >= self._capacity:
+            del self.idle_at[next(iter(self.idle_at))]
+        self.idle_at[sid, route] = now
 
     def forget(self, sid: str) -> None:
         """Drop what is cached of a session; an empty sid drops everything."""

@@ -49,6 +49,11 @@ class Pause:
     ALL = 7
 
 
+def _without_server(lines: list[bytes]) -> list[bytes]:
+    """The portal's own header lines, without what it runs on."""
+    return [line for line in lines if not line.lower().startswith(b"server:")]
+
+
 class Client(Protocol):
     """The client's connection, as the relay sees it."""
 
@@ -122,7 +127,10 @@ class Relay:
         body_limit: int,
         own_cookies: frozenset[bytes],
     ) -> None:
-        """`request` is the complete head for the platform; `extra` ends the head of its answer, blank line included."""
+        """`request` is the complete head for the platform; `extra` ends the head of its answer, blank line included.
+
+        `pool.take(relay)` sets it going.
+        """
         self._permit = permit
         self._owner = owner
         self._pool = pool
@@ -139,10 +147,6 @@ class Relay:
     def first_byte_timeout(self) -> float:
         """Seconds the platform has from the end of the request to the first byte of its answer."""
         return self._pool.settings.first_byte_timeout
-
-    def start(self) -> None:
-        """Send the request as soon as there is a connection."""
-        self._pool.take(self)
 
     # ---- from the client ----
 
@@ -273,7 +277,7 @@ class Relay:
             return
         out = self.out
         out.append(status_line(status))
-        out.extend(head.lines)
+        out.extend(head.lines if not self._permit.internal else _without_server(head.lines))
         if head.set_cookies or head.noted:
             self._particular_headers(head, out)
         length = head.content_length
@@ -356,7 +360,8 @@ class Relay:
                 connection.release()
             else:
                 connection.discard()
-        self._finish(None)
+        self.phase = Phase.DONE
+        self._owner.relay_done(None)
 
     def _give_up(self) -> None:
         connection, self.connection = self.connection, None

@@ -55,12 +55,10 @@ class RequestParser:
     """Parses the requests of one connection and hands them to `sink`, the next one only after `resume()`."""
 
     __slots__ = (
-        "_backlog",
         "_body",
         "_busy",
         "_dead",
         "_dropped",
-        "_fed",
         "_few",
         "_head",
         "_in_head",
@@ -74,6 +72,8 @@ class RequestParser:
         "_sink",
         "_small",
         "_tunnel",
+        "backlog",
+        "fed",
         "tail",
     )
 
@@ -87,7 +87,8 @@ class RequestParser:
         self._limit_bytes = header_bytes
         self._limit_target = target_bytes
         self._parser = httptools.HttpRequestParser(self)
-        self._backlog: deque[tuple[str, RequestHead | bytes | ZtError | None]] = deque()
+        self.backlog: deque[tuple[str, RequestHead | bytes | ZtError | None]] = deque()
+        """What waits behind the request in flight. While there is something, the caller should stop reading."""
         self._busy = False
         self._dead = False
         self._tunnel = False
@@ -98,7 +99,8 @@ class RequestParser:
         self._dropped = 0
         self._few = header_count - hygiene.SLOTS
         self._small = min(header_bytes, 8192)
-        self._fed = 0
+        self.fed = 0
+        """Bytes of the message being parsed; 0 between messages."""
         self._body = 0
         self.tail = b""
         """Bytes behind an upgrade request: the tunnel's, never parsed as HTTP."""
@@ -106,16 +108,11 @@ class RequestParser:
     @property
     def idle(self) -> bool:
         """Between requests, with no byte of the next one seen."""
-        return not (self._busy or self._fed or self._backlog)
-
-    @property
-    def backlog(self) -> bool:
-        """Something waits behind the request in flight: stop reading."""
-        return bool(self._backlog) or bool(self.tail)
+        return not (self._busy or self.fed or self.backlog)
 
     def feed(self, data: bytes) -> None:
         """Parse. Calls the sink; never raises for what a client sent."""
-        if not (self._fed or self._busy or self._dead) and data.endswith(END_OF_HEAD):
+        if not (self.fed or self._busy or self._dead) and data.endswith(END_OF_HEAD):
             cut = data.find(b"\r\n") + 2
             known = self._memory.blocks.get(data[cut:])
             if known is None:
@@ -139,7 +136,7 @@ class RequestParser:
         """Remember the header block of what was just parsed, if `data` was one ordinary request and nothing else."""
         head = self._head
         if (
-            not (self._fed or self._dead or self._backlog)
+            not (self.fed or self._dead or self.backlog)
             and head.ordinary
             and head.kind is None
             and data.count(END_OF_HEAD) == 1
@@ -153,10 +150,10 @@ class RequestParser:
         if self._tunnel:
             self.tail += data
             return
-        self._fed += len(data)
+        self.fed += len(data)
         try:
             self._parser.feed_data(data)
-            if self._fed > self._limit_bytes:
+            if self.fed > self._limit_bytes:
                 self._check_unfinished()
         except httptools.HttpParserUpgrade as upgrade:
             rest = data[upgrade.args[0] :]
@@ -178,18 +175,18 @@ class RequestParser:
     def _check_unfinished(self) -> None:
         """A head, chunk framing or a trailer section that is already longer than any may be (ZT-DOS-10, ZT-DOS-11)."""
         if self._in_head:
-            if self._fed > self._limit_bytes + self._limit_target:
+            if self.fed > self._limit_bytes + self._limit_target:
                 raise ClientError(Reason.HEADERS_TOO_LARGE, "head without an end", status=431)
         elif self._lines is not self._head.lines and len(self._lines) + self._dropped > MAX_TRAILERS:
             raise MalformedRequest(Reason.MALFORMED, "too many trailers")
-        elif self._fed > CHUNK_OVERHEAD + self._limit_bytes + 16 * self._body:
+        elif self.fed > CHUNK_OVERHEAD + self._limit_bytes + 16 * self._body:
             raise MalformedRequest(Reason.MALFORMED, "chunk framing far larger than the body")
 
     def resume(self) -> None:
         """The response is out: deliver what was pipelined, up to the end of the next request."""
         self._busy = self._tunnel = False
-        while self._backlog and not self._busy:
-            self._deliver(*self._backlog.popleft())
+        while self.backlog and not self._busy:
+            self._deliver(*self.backlog.popleft())
 
     def _deliver(self, event: str, value: RequestHead | bytes | ZtError | None) -> None:
         if isinstance(value, RequestHead):
@@ -205,7 +202,7 @@ class RequestParser:
     def _fail(self, error: ZtError) -> None:
         self._dead = True
         if self._busy:
-            self._backlog.append(("error", error))
+            self.backlog.append(("error", error))
         else:
             self._sink.on_error(error)
 
@@ -256,7 +253,7 @@ class RequestParser:
         self._in_head = False
         lines = head.lines
         noted = head.noted
-        if len(lines) + self._dropped > self._few or self._fed > self._small:
+        if len(lines) + self._dropped > self._few or self.fed > self._small:
             self._check_size(head)
         head.method = parser.get_method()
         head.keep_alive = parser.should_keep_alive()
@@ -274,7 +271,7 @@ class RequestParser:
         if self._busy:
             if head.websocket:
                 raise MalformedRequest(Reason.MALFORMED, "an upgrade behind another request")
-            self._backlog.append(("request", head))
+            self.backlog.append(("request", head))
         else:
             self._sink.on_request(head)
 
@@ -289,7 +286,7 @@ class RequestParser:
     def on_body(self, data: bytes) -> None:
         self._body += len(data)
         if self._busy:
-            self._backlog.append(("body", data))
+            self.backlog.append(("body", data))
         else:
             self._sink.on_body(data)
 
@@ -303,9 +300,9 @@ class RequestParser:
     def on_message_complete(self) -> None:
         if len(self._lines) > MAX_TRAILERS and self._lines is not self._head.lines:
             raise MalformedRequest(Reason.MALFORMED, "too many trailers")
-        self._fed = 0
+        self.fed = 0
         if self._busy:
-            self._backlog.append(("end", None))
+            self.backlog.append(("end", None))
         else:
             self._busy = True
             self._sink.on_end()

@@ -38,6 +38,7 @@ class Kind(IntEnum):
     PREFLIGHT_METHOD = 21
     WS_EXTENSIONS = 22
     REFERER = 23
+    SERVICE_WORKER = 24
 
 
 SLOTS = len(Kind)
@@ -84,6 +85,7 @@ _NOTED = {
     b"sec-purpose": Kind.PURPOSE,
     b"access-control-request-method": Kind.PREFLIGHT_METHOD,
     b"referer": Kind.REFERER,
+    b"service-worker": Kind.SERVICE_WORKER,
 }
 
 HOP_BY_HOP = frozenset(
