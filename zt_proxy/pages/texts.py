@@ -141,7 +141,7 @@ TEXTS: dict[Reason, Text] = {
         "Try again. If it is refused again, ask the people who run your company account.",
     ),
     Reason.LOGIN_STATE_UNKNOWN: Text(
-        "This sign-in is not known",
+        "Unknown sign-in",
         "The answer belongs to a sign-in that was already completed, was replaced, or was never started here.",
         _AGAIN,
     ),
@@ -185,7 +185,7 @@ TEXTS: dict[Reason, Text] = {
         "Ask your administrator to limit the groups that are sent for this application.",
     ),
     Reason.LOGIN_TOO_MANY: Text(
-        "Too many sign-ins at once", "More sign-ins are under way than can be kept.", "Wait a minute and try again."
+        "Too many sign-ins", "More sign-ins are under way than can be kept.", "Wait a minute and try again."
     ),
     Reason.HANDOFF_INVALID: Text(
         "This link does not work", "The link is damaged, too old, or was not made by this proxy.", _AGAIN
