@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError, UpstreamError, ZtError
 from zt_proxy.worker.settings import UpstreamSettings
-from zt_proxy.worker.wire.h1_response import ResponseParser, ResponseSink
+from zt_proxy.worker.wire.h1_response import ResponseMemory, ResponseParser, ResponseSink
 
 
 class Borrower(ResponseSink, Protocol):
@@ -48,7 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.reused = False
         self.tunnel = False
-        self._parser = ResponseParser()
+        self._parser = ResponseParser(pool.heads)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from asyncio's
@@ -132,6 +132,7 @@ class UpstreamPool:
     def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
         self.settings = settings
         self._monotonic = clock.monotonic
+        self.heads = ResponseMemory()
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._connecting = 0

@@ -277,8 +277,13 @@ class Relay:
             return
         out = self.out
         out.append(status_line(status))
-        out.extend(head.lines if not self._permit.internal else _without_server(head.lines))
-        if head.set_cookies or head.noted:
+        if self._permit.internal:
+            out.extend(_without_server(head.lines))
+        elif head.joined is not None:
+            out.append(head.joined)
+        else:
+            out.extend(head.lines)
+        if head.set_cookies or SERVICE_WORKER_ALLOWED in head.noted:
             self._particular_headers(head, out)
         length = head.content_length
         if status in {204, 304} or self.head.method == b"HEAD":

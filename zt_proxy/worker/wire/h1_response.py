@@ -12,6 +12,7 @@ from zt_proxy.core.errors import Reason, UpstreamError, ZtError
 from zt_proxy.worker.wire import hygiene
 from zt_proxy.worker.wire.hygiene import ResponseKind
 
+END_OF_HEAD = b"\r\n\r\n"
 MAX_INTERIM = 16
 MAX_HEAD = 256 * 1024
 
@@ -30,11 +31,42 @@ class ResponseHead:
     content_length: int | None = None
     chunked = False
     keep_alive = True
+    joined: bytes | None = None
+    """`lines` in one piece, when these very bytes were parsed before."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.set_cookies: list[bytes] = []
         self.noted: dict[int, bytes] = {}
+
+
+class ResponseMemory:
+    """Heads that llhttp has accepted, byte for byte, in front of a whole body of the length they state.
+
+    A platform repeats the heads of its small answers until their Date changes; what they mean depends on nothing else.
+    Shared by the connections of one pool, never changed; bounded, and a full memory starts anew.
+    """
+
+    HEADS = 256
+    HEAD_BYTES = 2048
+
+    __slots__ = ("heads",)
+
+    def __init__(self) -> None:
+        self.heads: dict[bytes, ResponseHead] = {}
+
+    def keep(self, raw: bytes, head: ResponseHead) -> None:
+        if len(raw) <= self.HEAD_BYTES:
+            if len(self.heads) >= self.HEADS:
+                self.heads.clear()
+            head.joined = b"".join(head.lines)
+            self.heads[raw] = head
+
+
+def _ordinary(head: ResponseHead) -> bool:
+    """An answer with a body of stated length, on a connection that stays, with nobody's cookie in it."""
+    bodiless = head.status < 200 or head.status in {204, 304}
+    return head.keep_alive and not (head.set_cookies or head.chunked or bodiless)
 
 
 class ResponseSink(Protocol):
@@ -65,13 +97,15 @@ class ResponseParser:
         "_in_head",
         "_interim",
         "_lines",
+        "_memory",
         "_noted",
         "_parser",
         "_sink",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, memory: ResponseMemory) -> None:
         self._sink: ResponseSink | None = None
+        self._memory = memory
         self._parser = httptools.HttpResponseParser(self)
         self._expecting = False
         self._done = True
@@ -101,6 +135,26 @@ class ResponseParser:
         """
         if not self._expecting or (self._done and self._head_only):
             raise UpstreamError(Reason.UPSTREAM_INVALID, "bytes without a request")
+        if self._fed or self._done or self._head_only:
+            return self._parse(data)
+        cut = data.find(END_OF_HEAD) + 4
+        known = self._memory.heads.get(data[:cut])
+        if known is not None and len(data) - cut == known.content_length:
+            self._done = True
+            sink = self._sink
+            sink.on_response(known)  # type: ignore[union-attr]
+            if known.content_length:
+                sink.on_response_body(data[cut:])  # type: ignore[union-attr]
+            sink.on_response_end()  # type: ignore[union-attr]
+            return b""
+        rest = self._parse(data)
+        head = self._head
+        whole = self._finished() and cut > 4 and len(data) - cut == head.content_length
+        if whole and known is None and _ordinary(head):
+            self._memory.keep(data[:cut], head)
+        return rest
+
+    def _parse(self, data: bytes) -> bytes:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -126,6 +180,9 @@ class ResponseParser:
             return False
         self._finish()
         return True
+
+    def _finished(self) -> bool:
+        return self._done
 
     def _finish(self) -> None:
         if not self._done:
