@@ -58,6 +58,7 @@ class RequestParser:
         "_body",
         "_busy",
         "_dead",
+        "_delivering",
         "_dropped",
         "_few",
         "_head",
@@ -91,6 +92,7 @@ class RequestParser:
         """What waits behind the request in flight. While there is something, the caller should stop reading."""
         self._busy = False
         self._dead = False
+        self._delivering = False
         self._tunnel = False
         self._head = RequestHead([], NOTHING_NOTED.copy())
         self._in_head = False
@@ -185,8 +187,13 @@ class RequestParser:
     def resume(self) -> None:
         """The response is out: deliver what was pipelined, up to the end of the next request."""
         self._busy = self._tunnel = False
-        while self.backlog and not self._busy:
-            self._deliver(*self.backlog.popleft())
+        if self.backlog and not self._delivering:  # an answer given at once asks for the next from within this loop
+            self._delivering = True
+            try:
+                while self.backlog and not self._busy:
+                    self._deliver(*self.backlog.popleft())
+            finally:
+                self._delivering = False
 
     def _deliver(self, event: str, value: RequestHead | bytes | ZtError | None) -> None:
         if isinstance(value, RequestHead):
@@ -209,6 +216,8 @@ class RequestParser:
     # ---- called by httptools ----
 
     def on_message_begin(self) -> None:
+        if not self.fed:  # behind another message in the same read: what comes next is never taken for a beginning
+            self.fed = 1
         head = self._head = RequestHead([], NOTHING_NOTED.copy())
         self._lines = head.lines
         self._noted = head.noted
