@@ -287,7 +287,7 @@ class ProxyLab:
         routes = tuple(self.routes) or (lab_route("app", APP, self.rules, **self.route),)
         routes = tuple(
             msgspec.structs.replace(route, upstream=msgspec.structs.replace(route.upstream, port=self.upstream.port))
-            if route.upstream.scheme == "http" and route.upstream.port == 0
+            if route.upstream.scheme != "unix" and route.upstream.port == 0
             else route
             for route in routes
         )

@@ -7,8 +7,10 @@ async with RecordingUpstream() as upstream:
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
@@ -46,6 +48,9 @@ class RecordingUpstream:
     """When set to an Event, answers wait for it."""
     seen: list[Seen] = field(default_factory=list)
     bytes_seen: bytearray = field(default_factory=bytearray)
+    tls: ssl.SSLContext | None = None
+    socket: Path | None = None
+    """Listen at this path instead of a port."""
     connections: int = 0
     port: int = 0
     _server: asyncio.Server | None = None
@@ -53,7 +58,10 @@ class RecordingUpstream:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        if self.socket is not None:
+            self._server = await asyncio.start_unix_server(self._serve, self.socket)
+            return self
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

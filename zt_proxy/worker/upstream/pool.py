@@ -96,6 +96,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.borrower = None
         if ended:
             borrower.upstream_fed()
+        elif isinstance(exc, ssl.SSLError) and not self._answered and not self.reused:
+            # With TLS 1.3 a platform that refuses our certificate says so only now (RFC 8446 §4.4.2.4).
+            borrower.upstream_failed(_why(exc))
         else:
             borrower.upstream_lost(self.reused and not self._answered)
 
@@ -265,4 +268,7 @@ def _why(error: BaseException) -> ZtError:
         return UpstreamError(Reason.UPSTREAM_CONNECT_TIMEOUT, "no connection in time", status=504)
     if isinstance(error, ssl.SSLError):
         return UpstreamError(Reason.UPSTREAM_TLS, str(error))
+    if isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
+        # The connection stood, else it had been refused: some platforms hang up on a handshake without an alert.
+        return UpstreamError(Reason.UPSTREAM_TLS, "the platform ended the TLS handshake")
     return UpstreamError(Reason.UPSTREAM_UNREACHABLE, str(error))
