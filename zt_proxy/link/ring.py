@@ -132,7 +132,7 @@ class RingWriter:
             raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is not being read")
 
     def write(self, record: bytes, now: float) -> None:
-        """Append one record, all or nothing.
+        """Append one record, or several with line breaks between them, all or nothing.
 
         Raises UnavailableError(RECORD_UNAVAILABLE) when it does not fit in what is free.
         """
@@ -223,7 +223,9 @@ class RingReader:
         return cls(path, descriptor, mapping)
 
     def read(self, limit: int) -> list[bytes]:
-        """The next records, at most `limit`, in the order written. They stay in the ring until `commit`.
+        """The next records, in the order written. They stay in the ring until `commit`.
+
+        At most `limit`, but for the last write: its lines stay together.
 
         Raises RingDamaged at a frame that cannot be one; the records before it have then been given by earlier calls.
         """
@@ -243,7 +245,10 @@ class RingReader:
             payload = mapping[begin : begin + length]
             if crc32(payload) != word >> 32:
                 break
-            records.append(payload)
+            if b"\n" in payload:
+                records += payload.split(b"\n")
+            else:
+                records.append(payload)
             position += (length + 31) & ~15
         if position > head or (position < head and len(records) < limit):
             self._doubt(bool(records))

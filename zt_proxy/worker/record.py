@@ -20,6 +20,8 @@ from zt_proxy.link.ring import RingWriter
 VERSION = 1
 """`v` of every record; raised when a field changes its meaning."""
 _KEPT = 4096
+TOGETHER = 16
+"""End records that wait, for a quarter of a second at most, to share a write with the next decision."""
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 """Printable ASCII that needs no escape in JSON."""
 
@@ -71,7 +73,6 @@ class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_f
     bytes_out: int
     duration: float
     reason: str = ""
-    lost: int = 0
 
 
 class Recorder:
@@ -82,6 +83,7 @@ class Recorder:
         "_circumstances",
         "_decision",
         "_end",
+        "_ends",
         "_lost",
         "_monotonic",
         "_n",
@@ -103,6 +105,7 @@ class Recorder:
         self._end = b'{"type":"end","v":%d,%b,' % (VERSION, whose) + (
             b'"at":%.6f,"id":"%b","n":%d,"status":%d,"bytes_in":%d,"bytes_out":%d,"duration":%.6f}'
         )
+        self._ends: list[bytes] = []
         self._circumstances: dict[tuple[str, str, bytes, str, str, str], tuple[Session | None, Decision, bytes]] = {}
         self.lost = 0
         """End records that found no room, since boot."""
@@ -152,8 +155,13 @@ class Recorder:
                     self._lost,
                 )
             )[:-1]
-        self._ring.write(line + known[2], self._monotonic())
-        self._n += 1
+        line += known[2]
+        ends = self._ends
+        if ends:
+            line = b"\n".join((*ends, line))
+        self._ring.write(line, self._monotonic())
+        ends.clear()
+        self._n = number
         self._lost = 0
 
     def _describe(
@@ -197,10 +205,13 @@ class Recorder:
         duration: float,
         reason: str = "",
     ) -> None:
-        """Record how a request ended. Never raises for want of room, since nothing can be denied any more: what found
-        none is counted, and the next record that does carries the count as `lost`, so that the gap is on record."""
+        """Record how a request ended; written with the next decision, or by `flush`.
+
+        Never raises for want of room, since nothing can be denied any more: what found none is counted, and the next
+        decision carries the count as `lost`, so that the gap is on record.
+        """
         number = self._n + 1
-        if reason or self._lost:
+        if reason:
             micros = int(duration * 1e6) / 1e6
             record = EndRecord(
                 VERSION,
@@ -214,19 +225,26 @@ class Recorder:
                 bytes_out,
                 micros,
                 reason,
-                self._lost,
             )
             line = encode_line(record)
         else:
             line = self._end % (at, request_id.encode(), number, status, bytes_in, bytes_out, duration)
-        try:
-            self._ring.write(line, self._monotonic())
-        except UnavailableError:
-            self._lost += 1
-            self.lost += 1
+        self._n = number
+        self._ends.append(line)
+        if len(self._ends) >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the end records that wait for company; the listeners' sweep calls this four times a second."""
+        ends = self._ends
+        if not ends:
             return
-        self._n += 1
-        self._lost = 0
+        try:
+            self._ring.write(b"\n".join(ends), self._monotonic())
+        except UnavailableError:
+            self._lost += len(ends)
+            self.lost += len(ends)
+        ends.clear()
 
     def used(self) -> float:
         """Share of the ring that is unread, 0 to 1."""
@@ -234,4 +252,5 @@ class Recorder:
 
     def close(self) -> None:
         """Let go of the ring; what is in it stays for control."""
+        self.flush()
         self._ring.close()

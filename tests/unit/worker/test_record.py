@@ -10,7 +10,7 @@ from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.session import Principal, Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect
 from zt_proxy.link.ring import RingReader, RingWriter, ring_path
-from zt_proxy.worker.record import Recorder
+from zt_proxy.worker.record import TOGETHER, Recorder
 
 ALLOWED = Decision(Effect.ALLOW, Reason.RULE_ALLOWED, "staff-view")
 
@@ -71,7 +71,19 @@ def test_records_are_numbered_without_gaps(bench: Bench) -> None:
     for _ in range(5):
         bench.decide()
         bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    bench.recorder.flush()
     assert [json.loads(raw)["n"] for raw in bench.read()] == list(range(1, 11))
+
+
+def test_ends_wait_for_the_next_decision_or_a_full_company_and_keep_their_order(bench: Bench) -> None:
+    bench.decide()
+    bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    assert [json.loads(raw)["type"] for raw in bench.read()] == ["decision"]
+    bench.decide()
+    assert [json.loads(raw)["type"] for raw in bench.read()] == ["end", "decision"]
+    for _ in range(TOGETHER):
+        bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    assert len(bench.read()) == TOGETHER
 
 
 @pytest.mark.case("ZT-LOG-01")
@@ -109,6 +121,7 @@ def test_check_keeps_room_for_the_ends_of_what_is_allowed(tmp_path: Path) -> Non
             bench.recorder.check()
             bench.decide()
     bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    bench.recorder.flush()
     assert bench.recorder.lost == 0
     assert json.loads(bench.read()[-1])["type"] == "end"
 
@@ -120,6 +133,7 @@ def test_ends_that_found_no_room_are_counted_in_the_next_record(tmp_path: Path) 
             bench.decide(b"/" + b"x" * 100)
     while bench.recorder.lost < 3:
         bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+        bench.recorder.flush()
     bench.read()
     bench.decide()
     bench.decide()

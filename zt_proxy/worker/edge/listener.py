@@ -128,6 +128,7 @@ class Listener:
                 exchange = connection.exchange
                 if exchange is not None:
                     self._watch(connection, exchange, now, epoch)
+        self.gateway.recorder.flush()
         for route in self.gateway.routes.routes:
             route.pool.sweep(now)
         if now >= self._next_recheck:
