@@ -1,12 +1,22 @@
 """The request path, attacked from within: what is remembered, what waits, and what two sides do to each other."""
 
+import asyncio
+import gc
 import itertools
 import random
 
 import pytest
 
-from tests.lab.proxy import APP, ProxyLab
-from zt_proxy.core.errors import ZtError
+from tests.lab.proxy import APP, ORIGIN, ProxyLab
+from tests.lab.upstream import OK, RecordingUpstream
+from tests.lab.waiting import until
+from zt_proxy.core.clock import SystemClock
+from zt_proxy.core.errors import Reason, ZtError
+from zt_proxy.core.session import Session
+from zt_proxy.worker.edge.connection import Connection
+from zt_proxy.worker.identify.session import SessionCache
+from zt_proxy.worker.settings import UpstreamSettings
+from zt_proxy.worker.upstream.pool import UpstreamPool
 from zt_proxy.worker.wire.h1 import RequestParser
 from zt_proxy.worker.wire.head import HeadMemory, RequestHead
 from zt_proxy.worker.wire.hygiene import Kind
@@ -125,3 +135,181 @@ async def test_a_long_row_of_requests_behind_one_that_waits_is_answered_to_the_l
         await client.write(GET % cookie)
         assert (await client.reply()).status == 200
         assert APP in {record["host"] for record in await lab.decisions()}
+
+
+async def some_connection(lab: ProxyLab) -> Connection:
+    assert lab.proxy.worker is not None
+    listener = lab.proxy.worker.listeners[0]
+    await until(lambda: len(listener.connections) == 1)
+    return next(iter(listener.connections))
+
+
+@pytest.mark.case("ZT-DOS-16")
+async def test_what_waits_behind_a_request_is_never_more_than_one_read() -> None:
+    # Each answer let another whole read in, so that heads piled up by the thousand.
+    async with ProxyLab() as lab:
+        cookie = await lab.sign_in()
+        client = await lab.connect()
+        connection = await some_connection(lab)
+        head = b"GET / HTTP/1.1\r\nHost: app.test\r\nCookie: %b\r\n\r\n" % cookie
+        most = 0
+
+        async def read() -> None:
+            nonlocal most
+            for _ in range(400):
+                assert (await client.reply()).status == 200
+                assert connection._parser is not None
+                most = max(most, len(connection._parser.backlog))
+
+        reading = asyncio.ensure_future(read())
+        client.writer.write(head * 60_000)
+        await reading
+        assert most <= 2 * 262144 / len(head) + 2
+
+
+@pytest.mark.case("ZT-DOS-07")
+async def test_refusals_that_nobody_reads_are_not_piled_up() -> None:
+    async with ProxyLab() as lab:
+        client = await lab.connect()
+        connection = await some_connection(lab)
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(BARE * 100_000)
+        await until(lambda: connection.congested)
+        most = 0
+        for _ in range(200):
+            most = max(most, connection.transport.get_write_buffer_size())
+            await asyncio.sleep(0)
+        assert most < 2 * 262144
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(100_000 // 20):
+            assert (await client.reply()).status == 401
+
+
+# ---- what one side does to the other ----
+
+
+@pytest.mark.case("ZT-DOS-18")
+async def test_a_slow_reader_leaves_no_silenced_connection_to_the_next_person() -> None:
+    lab = ProxyLab(
+        limits={"buffer": 1}, route={"upstream": UpstreamSettings("http", "127.0.0.1", 0, max_connections=1)}
+    )
+    async with lab:
+        cookie = await lab.sign_in()
+        lab.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + bytes(60000)
+        client = await lab.connect()
+        connection = await some_connection(lab)
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        asked = 0
+        while not connection.congested:
+            asked += 1
+            await client.write(GET % cookie)
+            await lab.upstream.arrived(asked)
+            await until(lambda: connection.exchange is None)
+        lab.upstream.answer = OK
+        async with asyncio.timeout(5):
+            assert (await lab.get("/", cookie)).status == 200
+
+
+@pytest.mark.case("ZT-DOS-18")
+async def test_an_answer_before_the_end_of_a_body_lets_the_rest_of_the_body_go() -> None:
+    class Early(RecordingUpstream):
+        """Answers without reading the body."""
+
+        async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connections += 1
+            self._writers.add(writer)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            assert lab.proxy.worker is not None
+            (connection,) = lab.proxy.worker.listeners[0].connections
+            await until(lambda: connection.silenced)
+            writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    size = 24 * 1024 * 1024
+    lab = ProxyLab(upstream=Early())
+    async with lab:
+        cookie = await lab.sign_in()
+        client = await lab.connect()
+        head = b"POST / HTTP/1.1\r\nHost: app.test\r\nCookie: %b\r\n" % cookie + ORIGIN
+        await client.write(head + b"Content-Length: %d\r\n\r\n" % size)
+        async with asyncio.timeout(10):
+            for _ in range(size // 65536):
+                await client.write(bytes(65536))
+        assert (await client.reply()).status == 413
+
+
+@pytest.mark.case("ZT-DOS-16")
+async def test_a_body_beyond_the_limit_while_control_is_asked_fails_once_and_quietly() -> None:
+    lab = ProxyLab(route={"body_limit": 10})
+    async with lab:
+        escaped: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
+        cookie = await lab.sign_in()
+        head = b"POST / HTTP/1.1\r\nHost: app.test\r\nCookie: %b\r\n" % cookie + ORIGIN
+        reply = await lab.send(
+            head + b"Transfer-Encoding: chunked\r\n\r\n" + b"10\r\n0123456789abcdef\r\n" * 3 + b"0\r\n\r\n"
+        )
+        assert reply.status == 413
+        gc.collect()
+        await asyncio.sleep(0)
+        assert not escaped
+        assert [record["path"] for record in await lab.decisions()] == ["/"]
+
+
+@pytest.mark.case("ZT-SMUG-18")
+async def test_nonsense_behind_a_refused_body_gets_no_second_answer_and_no_record_of_its_own() -> None:
+    async with ProxyLab() as lab:
+        client = await lab.connect()
+        head = b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await client.write(head + b"5\r\nhello\r\nzz\r\n")
+        assert (await client.reply()).status == 401
+        assert await client.ended() == b""
+        assert len(await lab.decisions()) == 1
+
+
+async def test_who_waits_for_a_connection_gets_a_turn_when_another_attempt_failed() -> None:
+    pool = UpstreamPool(UpstreamSettings("unix", path="/nowhere/at/all", max_connections=1), SystemClock())
+    borrowers = [Waiting() for _ in range(3)]
+    for borrower in borrowers:
+        pool.take(borrower)  # type: ignore[arg-type]
+    await until(lambda: all(borrower.failed for borrower in borrowers), 3)
+    await pool.close()
+
+
+class Waiting:
+    """A borrower that only hears of failures."""
+
+    failed: ZtError | None = None
+
+    def upstream_failed(self, error: ZtError) -> None:
+        self.failed = error
+
+
+class Revoking:
+    """A link whose answer is overtaken by the end of the session, when there is one."""
+
+    def __init__(self, answers: list[Session | None]) -> None:
+        self.answers = answers
+        self.cache: SessionCache | None = None
+
+    async def session(self, handle_hash: bytes, host: str) -> Session | None:
+        answer = self.answers.pop(0)
+        if answer is not None:
+            assert self.cache is not None
+            self.cache.forget(answer.sid)
+        return answer
+
+
+@pytest.mark.case("ZT-SESS-10")
+async def test_a_session_that_ended_while_control_answered_is_asked_about_again() -> None:
+    async with ProxyLab() as lab:
+        cookie = (await lab.sign_in()).partition(b"=")[2]
+        assert lab.proxy.worker is not None
+        cache = lab.proxy.worker.sessions
+        real = await cache.fetch(cookie, APP)
+        assert not isinstance(real, Reason)
+        cache.forget("")
+        link = Revoking([real.session, None])
+        link.cache = cache
+        cache._link = link  # type: ignore[assignment]
+        assert await cache.fetch(cookie, APP) is Reason.SESSION_UNKNOWN

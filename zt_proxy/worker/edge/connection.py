@@ -51,6 +51,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_engine",
         "_feed",
+        "_held",
         "_hello",
         "_listener",
         "_outgoing",
@@ -93,6 +94,7 @@ class Connection(asyncio.Protocol):
         self.rate_bytes = 0
         self.drained = 0
         self._hello = b""
+        self._held = False
         self._paused = 0
         self._sni: str | None = None
         self._proxy: ProxyHeaderParser | None = None
@@ -151,6 +153,11 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.congested = False
+        if self._held:
+            self._held = False
+            if self.state == State.HTTP:
+                self._go_on()
+            return
         exchange = self.exchange
         if exchange is not None and exchange.relay is not None:
             exchange.relay.client_writable(True)
@@ -256,7 +263,7 @@ class Connection(asyncio.Protocol):
         assert parser is not None
         fresh = self.exchange is None and not parser.fed
         parser.feed(data)
-        if self.exchange is not None:
+        if self.exchange is not None or self._held:
             if parser.backlog or parser.tail:
                 self.pause_reading(Pause.BACKLOG)
         elif fresh and parser.fed:  # a head has begun: the rest of it must follow in time
@@ -319,6 +326,8 @@ class Connection(asyncio.Protocol):
 
     def on_error(self, error: ZtError) -> None:
         """What came is not HTTP: answer it as what it is, then close."""
+        if self.state != State.HTTP:
+            return  # the last answer is out: what comes behind it is nobody's request
         exchange = self.exchange
         if exchange is not None and not exchange.request_ended:
             # in the middle of a body: the request under way can have no proper end
@@ -346,18 +355,28 @@ class Connection(asyncio.Protocol):
             self._next()
         else:
             self.deadline = self._listener.now() + self._listener.limits.body_idle_timeout
+            self.resume_reading(Pause.ALL)  # the rest of the body goes nowhere, but it has to go
 
     def _next(self) -> None:
-        parser = self._parser
-        assert parser is not None
         exchange, self.exchange = self.exchange, None
-        if exchange is not None and exchange.close:
+        if exchange is not None and (exchange.close or self.state != State.HTTP):
             self._linger()
             return
         self.deadline = self._listener.tick + self._listener.limits.keepalive_timeout
+        if self.congested:  # answers that nobody reads are not piled up (ZT-DOS-07)
+            self._held = True
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The next request, if it came already; reading, once nothing waits any more."""
+        parser = self._parser
+        assert parser is not None
         if self._paused:
-            self.resume_reading(Pause.ALL)
+            self.resume_reading(Pause.EARLY | Pause.UPSTREAM)
         parser.resume()
+        if self._paused and not parser.backlog:
+            self.resume_reading(Pause.BACKLOG)
 
     def begin_tunnel(self) -> bytes:
         assert self._parser is not None
@@ -393,7 +412,9 @@ class Connection(asyncio.Protocol):
         self.deadline = NEVER
         exchange = self.exchange
         parser = self._parser
-        if self.state == State.HTTP and parser is not None and not parser.idle and (exchange is None):
+        if self._held:  # it asks, and does not read
+            self.abort()
+        elif self.state == State.HTTP and parser is not None and not parser.idle and (exchange is None):
             self.on_error(ClientError(Reason.REQUEST_TIMEOUT, "the head took too long", status=408))
         elif self.state == State.HTTP and exchange is not None and not exchange.done and exchange.relay is not None:
             exchange.close = True
@@ -433,6 +454,7 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self.state = State.LINGER
+        self.resume_reading(Pause.ALL)
         self.deadline = self._listener.now() + LINGER
         notify = self._engine.close()
         if notify:

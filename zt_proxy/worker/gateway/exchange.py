@@ -127,11 +127,12 @@ class Exchange:
         """The decision is made: what came in the meantime goes where it belongs, or nowhere."""
         self.waiting = False
         early, self.early = self.early, None
-        if self.relay is not None:
+        relay = self.relay
+        if relay is not None:
             for data in early or ():
-                self.relay.request_body(data)
+                relay.request_body(data)  # may be its end: then the exchange has let go of it
             if self.request_ended:
-                self.relay.request_end()
+                relay.request_end()
         self.connection.resume_reading(Pause.EARLY)
 
     def client_gone(self) -> None:

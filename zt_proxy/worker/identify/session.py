@@ -7,7 +7,7 @@ activity from every worker. A cookie that this proxy did not make is refused by 
 import hashlib
 
 from zt_proxy.core.clock import Clock
-from zt_proxy.core.errors import Reason
+from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac
 from zt_proxy.core.session import Session
 from zt_proxy.link.messages import ControlLink
@@ -15,6 +15,9 @@ from zt_proxy.link.messages import ControlLink
 CAPACITY = 50_000
 UNKNOWN_FOR = 2.0
 """Seconds for which a dead cookie is not asked about again."""
+ATTEMPTS = 8
+"""How often control is asked again when some session ended, perhaps this one, while it answered: an answer from before
+that end would open a stream that nobody closes any more."""
 REPORT_EVERY = 1.0
 """Seconds between two reports of activity in one session."""
 
@@ -74,9 +77,14 @@ class SessionCache:
     async def fetch(self, cookie: bytes, host: str) -> CachedSession | Reason:
         """Ask control. Raises UnavailableError when nobody can say, ValueError for a cookie not made here."""
         handle_hash = self._mac.handle_hash(cookie.decode("ascii"))
-        epoch = self._epoch
         before = self._entries.get(cookie)
-        session = await self._link.session(handle_hash, host)
+        for _ in range(ATTEMPTS):
+            epoch = self._epoch
+            session = await self._link.session(handle_hash, host)
+            if epoch == self._epoch or session is None:
+                break
+        else:
+            raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "sessions ended faster than they could be asked about")
         known = self._entries.get(cookie)
         if session is None:
             if known is not None:
@@ -90,8 +98,7 @@ class SessionCache:
             known.last_activity = max(known.last_activity, session.last_activity)
             return known
         entry = CachedSession(cookie, session)
-        if epoch == self._epoch:  # nothing was invalidated while control answered: safe to keep
-            self._keep(entry)
+        self._keep(entry)  # nothing was invalidated while control answered
         return entry
 
     def active(self, entry: CachedSession, now: float) -> None:

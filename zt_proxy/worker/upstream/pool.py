@@ -195,6 +195,10 @@ class UpstreamPool:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+        self._fill()
+
+    def _fill(self) -> None:
+        """There may be room for one who waits."""
         if self._waiting and len(self._open) + self._connecting < self.settings.max_connections:
             self._start_connecting(self._waiting.popleft()[1])
 
@@ -223,8 +227,9 @@ class UpstreamPool:
         try:
             async with asyncio.timeout(self.settings.connect_timeout):
                 connection = await self._dial()
-        except (OSError, TimeoutError) as error:
+        except Exception as error:
             self._connecting -= 1
+            self._fill()
             borrower.upstream_failed(_why(error))
         except BaseException:
             self._connecting -= 1

@@ -361,12 +361,18 @@ class Relay:
     def _complete(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
-            if self.request_ended and not self._unusable:
+            if self.request_ended and not self._unusable and not self._unsent(connection):
+                if self.client.congested:
+                    connection.transport.resume_reading()  # it was silenced for this client's sake alone
                 connection.release()
             else:
                 connection.discard()
         self.phase = Phase.DONE
         self._owner.relay_done(None)
+
+    def _unsent(self, connection: UpstreamConnection) -> bool:
+        """The answer came before the platform had taken the whole request (ZT-SMUG-18)."""
+        return self.head.has_body and connection.transport.get_write_buffer_size() > 0
 
     def _give_up(self) -> None:
         connection, self.connection = self.connection, None
