@@ -193,7 +193,7 @@ class AuditWriter:
                     piece, head = extend(head, lines)
                     pieces.append(piece)
                     lines = []
-                    more = len(records) == self._batch
+                    more = len(records) >= self._batch
                     if not more:
                         break
                     await asyncio.sleep(0)  # the path goes first

@@ -264,3 +264,17 @@ async def test_a_damaged_ring_is_set_aside_and_noted_while_others_go_on(
     assert bad.with_suffix(".damaged").exists()
     assert os.stat(log_files(log)[0]).st_mode & 0o777 == 0o600
     to.close()
+
+
+async def test_one_turn_takes_many_slices_however_the_lines_of_a_write_fall(runtime: Path, log: Path) -> None:
+    """A slice ends behind a whole write, so it may hold a line more than asked for; that is not the end of the ring."""
+    to = recorder(runtime, size=1 << 22)
+    for number in range(2_000):
+        decide(to, f"r{number}")
+        to.end(f"r{number}", 1_800_000_001.0, 200, 0, 1024, 0.25)
+    to.flush()
+    writer = AuditWriter(AuditSettings(log), runtime, ManualClock(), interval=3600.0)
+    await writer.start()
+    await until(lambda: writer.seq == 4_000)
+    await writer.stop()
+    to.close()
