@@ -4,19 +4,20 @@ import asyncio
 import gc
 import itertools
 import random
+from contextlib import suppress
 
 import pytest
 
 from tests.lab.proxy import APP, ORIGIN, ProxyLab
-from tests.lab.upstream import OK, RecordingUpstream
+from tests.lab.upstream import OK, RecordingUpstream, Seen
 from tests.lab.waiting import until
-from zt_proxy.core.clock import SystemClock
+from zt_proxy.core.clock import ManualClock, SystemClock
 from zt_proxy.core.errors import Reason, ZtError
 from zt_proxy.core.session import Session
-from zt_proxy.worker.edge.connection import Connection
+from zt_proxy.worker.edge.connection import Connection, State
 from zt_proxy.worker.identify.session import SessionCache
 from zt_proxy.worker.settings import UpstreamSettings
-from zt_proxy.worker.upstream.pool import UpstreamPool
+from zt_proxy.worker.upstream.pool import Borrower, UpstreamConnection, UpstreamPool
 from zt_proxy.worker.wire.h1 import RequestParser
 from zt_proxy.worker.wire.head import HeadMemory, RequestHead
 from zt_proxy.worker.wire.hygiene import Kind
@@ -313,3 +314,134 @@ async def test_a_session_that_ended_while_control_answered_is_asked_about_again(
         link.cache = cache
         cache._link = link  # type: ignore[assignment]
         assert await cache.fetch(cookie, APP) is Reason.SESSION_UNKNOWN
+
+
+# ---- what goes wrong within ----
+
+
+@pytest.mark.case("ZT-DOS-18")
+async def test_a_fault_with_one_connection_does_not_stop_the_clock_of_the_others() -> None:
+    clock = ManualClock()
+    async with ProxyLab(clock=clock) as lab:
+        first = await lab.connect()
+        broken = await some_connection(lab)
+        assert lab.proxy.worker is not None
+        listener = lab.proxy.worker.listeners[0]
+        second = await lab.connect()
+        await until(lambda: [each.state for each in listener.connections] == [State.HTTP] * 2)
+        type_of_broken = type(broken)
+        expired = type_of_broken.expired
+
+        def fail(self: Connection, now: float) -> None:
+            if self is broken:
+                raise RuntimeError("a fault")
+            expired(self, now)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type_of_broken, "expired", fail)
+            await lab.advance(100)
+            assert await second.ended() == b""
+            assert await first.ended() == b""
+
+
+@pytest.mark.case("ZT-SMUG-18")
+async def test_a_fault_behind_the_decision_takes_the_platforms_answer_away_from_everyone() -> None:
+    async with ProxyLab() as lab:
+        cookie = await lab.sign_in()
+        await lab.get("/", cookie)
+        lab.upstream.hold = asyncio.Event()
+        send = UpstreamConnection.send
+
+        def fail(self: UpstreamConnection, borrower: Borrower, method: bytes, head: bytes) -> None:
+            send(self, borrower, method, head)
+            raise RuntimeError("a fault")
+
+        client = await lab.connect()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(UpstreamConnection, "send", fail)
+            await client.write(GET % cookie)
+            assert (await client.reply()).status == 500
+        await lab.upstream.arrived(1)
+        lab.upstream.hold.set()
+        lab.upstream.answer = OK.replace(b"ok", b"my")
+        await client.write(BARE)
+        assert (await client.reply()).status == 401
+        await client.write(GET % cookie)
+        reply = await client.reply()
+        assert (reply.status, reply.body) == (200, b"my")
+        assert [record["reason"] for record in await lab.decisions()].count("rule-allowed") == 3
+
+
+async def test_a_session_that_is_cut_gets_nothing_of_what_it_had_asked_for_next() -> None:
+    async with ProxyLab() as lab:
+        cookie = await lab.sign_in()
+        other = (await lab.new_session("bob"))[1]
+        await lab.get("/", other)
+        lab.upstream.hold = asyncio.Event()
+        client = await lab.connect()
+        await client.write(
+            GET % cookie + b"DELETE /next HTTP/1.1\r\nHost: app.test\r\nCookie: %b\r\n" % other + ORIGIN + b"\r\n"
+        )
+        await lab.upstream.arrived(2)
+        assert lab.proxy.control is not None
+        await lab.proxy.control.sessions.end(lab.sid, "administrator")
+        assert await client.ended() == b""
+        assert "/next" not in [record["path"] for record in await lab.decisions()]
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_whatever_becomes_of_requests_each_is_recorded_once_and_nothing_escapes(seed: int) -> None:
+    pick = random.Random(seed)
+    escaped: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
+    async with ProxyLab(route={"body_limit": 50_000}) as lab:
+        cookie = await lab.sign_in()
+        await lab.get("/warm", cookie)
+        body = bytes(70_000)
+        chunks = b"5\r\nhello\r\n" * 3 + b"0\r\n\r\n"
+
+        def answer(request: Seen) -> bytes:
+            answers = (OK, OK[:-1], b"", b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"nonsense", OK + OK)
+            return answers[int(request.target[-1:])]
+
+        lab.upstream.answer = answer
+        lab.upstream.close_after = True
+        begun: list[str] = []
+
+        async def one(number: int) -> None:
+            path = f"/{number}/{pick.choices(range(6), [10, 1, 1, 1, 1, 1])[0]}"
+            begun.append(path)
+            method, end = pick.choice(
+                ((b"GET", b"\r\n"), (b"HEAD", b"\r\n"), (b"POST", b"Content-Length: 70000\r\n\r\n" + body),
+                 (b"POST", b"Content-Length: 5\r\n\r\nhello"), (b"PUT", b"Transfer-Encoding: chunked\r\n\r\n" + chunks),
+                 (b"PUT", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n"))
+            )  # fmt: skip
+            who = cookie if pick.random() < 0.7 else b"x=y"
+            head = b"%b %b HTTP/1.1\r\nHost: app.test\r\nCookie: %b\r\n" % (method, path.encode(), who) + ORIGIN
+            client = await lab.connect()
+            client.writer.write(head + end)
+            if pick.random() < 0.4:  # gone at some point
+                for _ in range(pick.randrange(12)):
+                    await asyncio.sleep(0)
+            else:
+                client.writer.write(b"")
+                with suppress(asyncio.IncompleteReadError, ConnectionError):
+                    await client.reply(method.decode())
+            client.writer.transport.abort()
+
+        for _ in range(10):
+            await asyncio.gather(*(one(len(begun) + number) for number in range(10)))
+        assert lab.proxy.worker is not None
+        listener = lab.proxy.worker.listeners[0]
+        await until(lambda: not listener.connections)
+        (pool,) = lab.proxy.worker._pools.values()
+        assert not pool._waiting
+        assert all(connection.borrower is None for connection in pool._open)
+        log = await lab.log()
+        decided = [line["path"] for line in log if line["type"] == "decision"]
+        ends = [line["id"] for line in log if line["type"] == "end"]
+        assert len(set(decided)) == len(decided)
+        assert len(set(ends)) == len(ends) == len(decided)
+        gc.collect()
+        await asyncio.sleep(0)
+        assert not escaped

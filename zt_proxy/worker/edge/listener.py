@@ -8,6 +8,8 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
+import structlog
+
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UpstreamError
 from zt_proxy.worker.edge.connection import LIVE, Connection
@@ -19,6 +21,8 @@ from zt_proxy.worker.settings import LimitSettings, ListenerSettings
 from zt_proxy.worker.upstream.relay import Phase
 from zt_proxy.worker.wire.forwarded import TrustedNetworks
 from zt_proxy.worker.wire.head import HeadMemory
+
+log = structlog.get_logger("zt_proxy.edge")
 
 SWEEP = 0.25
 BACKLOG = 1024
@@ -119,15 +123,20 @@ class Listener:
     # ---- the sweep ----
 
     def _sweep(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)  # first: nothing may stop the clock
         now = self.tick = self.now()
         epoch = self.clock.now()
         for connection in list(self.connections):
-            if connection.deadline < now:
-                connection.expired(now)
-            elif connection.state in LIVE:
-                exchange = connection.exchange
-                if exchange is not None:
-                    self._watch(connection, exchange, now, epoch)
+            try:
+                if connection.deadline < now:
+                    connection.expired(now)
+                elif connection.state in LIVE:
+                    exchange = connection.exchange
+                    if exchange is not None:
+                        self._watch(connection, exchange, now, epoch)
+            except Exception:
+                log.exception("a connection could not be looked after")
+                connection.abort()
         self.gateway.recorder.flush()
         for route in self.gateway.routes.routes:
             route.pool.sweep(now)
@@ -136,7 +145,6 @@ class Listener:
             streams.recheck(self.exchanges(), self.gateway)
         if not self.gateway.link.alive():
             streams.cut_session(self.exchanges(), "", Reason.CONTROL_UNAVAILABLE)
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
     def _watch(self, connection: Connection, exchange: Exchange, now: float, epoch: float) -> None:
         """The time-outs of a request under way."""

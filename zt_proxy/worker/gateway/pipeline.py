@@ -343,8 +343,8 @@ class Gateway:
             except Exception:
                 log.exception("a denial was not recorded", request_id=x.request_id)
                 error = ZtError(Reason.INTERNAL_ERROR)
-        if x.relay is not None and x.relay.answered:
-            x.connection.abort()
+        if x.relay is not None:
+            x.relay.fail(error)  # gives the platform's connection up: its answer would be taken for another's
         else:
             self.responder.error(x, error)
         self.finish(x, error)
@@ -437,7 +437,7 @@ class Gateway:
                 x.connection.abort()
             elif error.status != 499:
                 x.relay = None
-                self.responder.error(x, error)
+                self._answer(x, error)
         x.done = True
         status, sent, received = x.status, 0, 0
         if relay is not None:
@@ -454,6 +454,14 @@ class Gateway:
         self.metrics.request(x.route.name if x.route is not None else "", status, duration)
         x.relay = None  # breaks the cycle of owner and relay: no work for the garbage collector
         x.connection.answered(x, close=x.close)
+
+    def _answer(self, x: Exchange, error: ZtError) -> None:
+        """Say what a relay failed of. Never raises: nobody above would end the request."""
+        try:
+            self.responder.error(x, error)
+        except Exception:
+            log.exception("an error was not answered", request_id=x.request_id)
+            x.connection.abort()
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -140,8 +140,8 @@ def cut(exchange: Exchange, reason: Reason) -> None:
     if exchange.tunnel is not None:
         exchange.tunnel.close(CLOSE_CODES.get(reason, SESSION_OVER), reason.value)
     elif exchange.relay is not None:
+        exchange.connection.abort()  # first, or a request that came behind this one would get its turn
         exchange.relay.cancel(reason)
-        exchange.connection.abort()
 
 
 def recheck(exchanges: Iterable[Exchange], gateway: StillAllowed) -> None:
