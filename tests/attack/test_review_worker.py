@@ -6,6 +6,7 @@ import itertools
 import random
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from tests.lab.proxy import APP, ORIGIN, ProxyLab
@@ -275,6 +276,16 @@ async def test_who_waits_for_a_connection_gets_a_turn_when_another_attempt_faile
         pool.take(borrower)  # type: ignore[arg-type]
     await until(lambda: all(borrower.failed for borrower in borrowers), 3)
     await pool.close()
+
+
+async def test_who_waits_for_the_portal_is_not_left_waiting() -> None:
+    async with ProxyLab() as lab:
+        assert lab.proxy.worker is not None
+        pool = lab.proxy.worker.gateway.portal_pool
+        pool.settings = msgspec.structs.replace(pool.settings, max_connections=0, connect_timeout=0.1)
+        borrower = Waiting()
+        pool.take(borrower)  # type: ignore[arg-type]
+        await until(lambda: borrower.failed is not None, 5)
 
 
 class Waiting:

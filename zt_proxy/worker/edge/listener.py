@@ -140,6 +140,7 @@ class Listener:
         self.gateway.recorder.flush()
         for route in self.gateway.routes.routes:
             route.pool.sweep(now)
+        self.gateway.portal_pool.sweep(now)
         if now >= self._next_recheck:
             self._next_recheck = now + self.gateway.settings.session_recheck
             streams.recheck(self.exchanges(), self.gateway)
