@@ -3,14 +3,15 @@
     PROXY header ─► ClientHello ─► handshake ─► requests, one at a time ─► (tunnel) ─► closing
 
 The connection owns time-outs (one deadline, looked at by the listener's sweep), back-pressure towards both sides, and
-the promise that nothing of one request is ever taken for a part of the next.
+the promise that nothing of one request is ever taken for a part of the next. It is one file, past the usual length,
+because it is one state machine: its transitions want to be seen together.
 """
 
 import asyncio
 import ssl
 from typing import TYPE_CHECKING, cast
 
-from zt_proxy.core.errors import ClientError, Reason, ZtError
+from zt_proxy.core.errors import ClientError, Reason, UpstreamError, ZtError
 from zt_proxy.worker.edge.tls import Terms, TlsEngine
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.upstream.relay import Pause
@@ -375,6 +376,9 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self.resume_reading(Pause.EARLY | Pause.UPSTREAM)
         parser.resume()
+        if self.exchange is None and parser.fed and self.state == State.HTTP:
+            # the beginning of a head came behind the request before it: the rest must follow in time
+            self.deadline = self._listener.now() + self._listener.limits.header_timeout
         if self._paused and not parser.backlog:
             self.resume_reading(Pause.BACKLOG)
 
@@ -418,7 +422,11 @@ class Connection(asyncio.Protocol):
             self.on_error(ClientError(Reason.REQUEST_TIMEOUT, "the head took too long", status=408))
         elif self.state == State.HTTP and exchange is not None and not exchange.done and exchange.relay is not None:
             exchange.close = True
-            exchange.relay.fail(ClientError(Reason.REQUEST_TIMEOUT, "the body stopped coming", status=408))
+            if self.silenced:  # it is the platform that takes no more
+                detail = "the platform stopped taking the body"
+                exchange.relay.fail(UpstreamError(Reason.UPSTREAM_FIRST_BYTE_TIMEOUT, detail, status=504))
+            else:
+                exchange.relay.fail(ClientError(Reason.REQUEST_TIMEOUT, "the body stopped coming", status=408))
         elif self.state == State.HTTP and exchange is None:
             self.close()
         else:

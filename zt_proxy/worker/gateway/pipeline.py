@@ -4,6 +4,7 @@
                                             │                     └─► respond ─► finish
                                             └─► ask control, then go on
 
+It is one file, past the usual length, so that a reader follows one request without leaving it.
 Stages are plain calls; only an unknown session waits. An exception in any stage denies, and is on record.
 """
 
