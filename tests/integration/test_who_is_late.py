@@ -49,3 +49,30 @@ async def test_the_rest_of_a_head_behind_a_request_must_follow_in_time() -> None
         await until(lambda: connection.exchange is None)
         await lab.advance(11)
         assert (await client.reply()).status == 408
+
+
+async def test_a_client_that_leaves_while_control_is_asked_is_on_record_all_the_same() -> None:
+    async with ProxyLab() as lab:
+        cookie = await lab.sign_in()
+        assert lab.proxy.control is not None
+        asked, answer = asyncio.Event(), asyncio.Event()
+        look_up = lab.proxy.control.link.session
+
+        async def slow(handle_hash: bytes, host: str) -> object:
+            asked.set()
+            await answer.wait()
+            return await look_up(handle_hash, host)
+
+        lab.proxy.control.link.session = slow  # type: ignore[method-assign, assignment]
+        client = await lab.connect()
+        await client.write(b"GET /gone HTTP/1.1\r\nHost: app.test\r\nCookie: %b\r\n\r\n" % cookie)
+        await asked.wait()
+        assert lab.proxy.worker is not None
+        listener = lab.proxy.worker.listeners[0]
+        client.writer.transport.abort()
+        await until(lambda: not listener.connections)
+        answer.set()
+        await until(lambda: not lab.proxy.worker.gateway._tasks)  # type: ignore[union-attr]
+        (record,) = await lab.decisions()
+        assert (record["reason"], record["effect"], record["path"]) == ("client-gone", "deny", "/gone")
+        assert lab.upstream.connections == 0

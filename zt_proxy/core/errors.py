@@ -33,6 +33,7 @@ class Reason(StrEnum):
     UPGRADE_REFUSED = "upgrade-refused"
     VERSION_REFUSED = "version-refused"
     REQUEST_TIMEOUT = "request-timeout"
+    CLIENT_GONE = "client-gone"
     HOST_UNKNOWN = "host-unknown"
     PATH_UNKNOWN = "path-unknown"
     MISDIRECTED = "misdirected"

@@ -120,6 +120,7 @@ TEXTS: dict[Reason, Text] = {
         "The request was started by a page of another site, which is not permitted here.",
         "Open the application directly and try from there.",
     ),
+    Reason.CLIENT_GONE: Text("You left", "The browser closed the connection before a decision was made.", ""),
     Reason.SERVICE_WORKER_REFUSED: Text(
         "This application may not work in the background here",
         "A script wanted to stand between your browser and every address of this site, the sign-in's included.",

@@ -9,6 +9,7 @@ Stages are plain calls; only an unknown session waits. An exception in any stage
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Coroutine
 
@@ -263,6 +264,9 @@ class Gateway:
             self._refuse(x, ZtError(Reason.INTERNAL_ERROR))
         finally:
             x.release_early()
+            if x.done and not x.recorded:  # nobody waits any more, but the request is on record all the same
+                with contextlib.suppress(UnavailableError):
+                    self._record(x, x.route.name if x.route else "", Decision(Effect.DENY, Reason.CLIENT_GONE))
 
     # ---- 6 to 9 policy and record ----
 
