@@ -9,8 +9,7 @@ from pathlib import Path
 
 from zt_proxy.config import read
 from zt_proxy.control.identity.types import VerifiedLogin
-from zt_proxy.control.session.manager import SessionManager
-from zt_proxy.control.session.sqlite import SqliteStore
+from zt_proxy.control.session.manager import open_sessions
 from zt_proxy.control.settings import ControlSettings
 from zt_proxy.core.clock import SystemClock
 from zt_proxy.core.keys import KeyRing, Secret
@@ -22,9 +21,7 @@ async def seed(settings: ControlSettings, host: str) -> str:
     clock = SystemClock()
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     ring = KeyRing.load_or_create(settings.state_dir / "worker.keys")
-    store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
-    store = await SqliteStore.open(settings.state_dir / "sessions.db")
-    sessions = await SessionManager.open(store, settings.session, ring, store_ring, clock)
+    sessions = await open_sessions(settings, ring, clock)
     try:
         principal = Principal(
             "u-1001",

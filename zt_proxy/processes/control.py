@@ -14,8 +14,7 @@ from zt_proxy.control.identity.provider import OidcProvider
 from zt_proxy.control.portal.app import build_portal
 from zt_proxy.control.portal.runner import PortalRunner
 from zt_proxy.control.portal_verifier import AssertionPortalVerifier
-from zt_proxy.control.session.manager import SessionManager
-from zt_proxy.control.session.sqlite import SqliteStore
+from zt_proxy.control.session.manager import SessionManager, open_sessions
 from zt_proxy.control.settings import ControlSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.keys import KeyRing
@@ -57,12 +56,10 @@ class Control:
         for directory in (settings.state_dir, settings.runtime_dir, settings.audit.directory):
             private_directory(directory)
         ring = KeyRing.load_or_create(settings.state_dir / "worker.keys")
-        store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
         keys = AssertionKeys.load_or_create(
             settings.state_dir, clock, settings.assertion_rotation, settings.assertion_overlap
         )
-        store = await SqliteStore.open(settings.state_dir / "sessions.db")
-        sessions = await SessionManager.open(store, settings.session, ring, store_ring, clock)
+        sessions = await open_sessions(settings, ring, clock)
         return cls(settings, clock, ring, sessions, AuditWriter(settings.audit, settings.runtime_dir, clock), keys)
 
     async def start(self) -> None:

@@ -18,8 +18,6 @@ from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.handoff import Handoff, Purpose, open_handoff
 from zt_proxy.core.session import Session
 
-STATE_BYTES = 32
-
 log = structlog.get_logger(__name__)
 
 
