@@ -30,15 +30,16 @@ _ROUTE = """
     host: "{host}"
     path: "{path}"
     upstream: {upstream}
-    rules:
-      - {{id: no-admin, deny: [{{paths: ["{path}admin/**"]}}], to: {{groups: [guests]}}}}
-      - {{id: health, allow: [{{methods: [GET], paths: ["{path}healthz"]}}], to: public}}
-      - id: deploy
-        allow: [{{methods: [POST], paths: ["{path}flows/**"]}}]
-        to: {{groups: [makers]}}
-        require: {{reauth: 5m}}
-      - {{id: staff, allow: [{{paths: ["{path}**"]}}], to: {{groups: [staff]}}}}
+    rules: {rules}
 """
+_RULES = """
+      - {id: no-admin, deny: [{paths: ["/admin/**"]}], to: {groups: [guests]}}
+      - {id: health, allow: [{methods: [GET], paths: [/healthz]}], to: public}
+      - id: deploy
+        allow: [{methods: [POST], paths: ["/flows/**"]}]
+        to: {groups: [makers]}
+        require: {reauth: 5m}
+      - {id: staff, allow: [{paths: ["/**"]}], to: {groups: [staff]}}"""
 
 
 @contextlib.contextmanager
@@ -53,16 +54,20 @@ def start_proxy(routes: int, upstream_url: str, workdir: Path, tls: TlsFiles, co
     port = free_port()
     home = workdir / f"proxy-{port}"
     home.mkdir()
-    config = home / "zt-proxy.yaml"
     frame = _FRAME.format(port=port, chain=tls.chain, key=tls.key)
-    config.write_text(
-        frame
-        + "".join(
-            _ROUTE.format(number=number, host=host, path=path, upstream=upstream_url)
-            for number, (host, path) in enumerate(declared_routes(routes, port))
-        )
-    )
-    cookie = asyncio.run(seed(read(config).control, f"{HOST}:{port}"))
+    declared = [
+        _ROUTE.format(number=number, host=host, path=path, upstream=upstream_url, rules="&rules" + _RULES)
+        if number == 0
+        else _ROUTE.format(number=number, host=host, path=path, upstream=upstream_url, rules="*rules")
+        for number, (host, path) in enumerate(declared_routes(routes, port))
+    ]
+    alone = _ROUTE.format(number=0, host=declared_routes(1, port)[0][0], path="/", upstream=upstream_url, rules=_RULES)
+    # The store is the same with one route, and a file of a thousand takes seconds to read.
+    seeding = home / "seed.yaml"
+    seeding.write_text(frame + alone)
+    cookie = asyncio.run(seed(read(seeding).control, f"{HOST}:{port}"))
+    config = home / "zt-proxy.yaml"
+    config.write_text(frame + "".join(declared))
     command = [sys.executable, "-m", "zt_proxy.cli.main", "run", "-c", str(config)]
     process, log = launch(command, home, "proxy", core)
     server = RunningProxy("proxy", process, port, log, cookie=cookie, authority=str(tls.authority))
