@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: setup demo demo-node-red test test-long check bench lock format clean real-components
 
 $(STAMP): pyproject.toml requirements/dev.lock
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
