@@ -11,7 +11,6 @@ from zt_proxy.worker.wire.head import RequestHead
 from zt_proxy.worker.wire.hygiene import Kind
 
 AUTHORIZATION = int(Kind.AUTHORIZATION)
-WS_EXTENSIONS = int(Kind.WS_EXTENSIONS)
 PROXY_CREDENTIAL = re.compile(rb"(?:^|[^A-Za-z0-9_\-])zt_", re.IGNORECASE)
 """Begins a credential that is for the proxy and nobody else (ZT-HDR-20)."""
 

@@ -14,7 +14,7 @@ from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.session import Session
 from zt_proxy.worker.identify.assertion import AssertionSigner, Signed
 from zt_proxy.worker.settings import RouteSettings
-from zt_proxy.worker.wire.hygiene import FOLD
+from zt_proxy.worker.wire.hygiene import fold
 
 ASSERTION = b"X-ZT-Assertion"
 
@@ -89,11 +89,6 @@ The user is the provider's `sub`: `preferred_username` may change hands (OpenID 
 """
 
 
-def fold_name(name: bytes) -> bytes:
-    """A header name as CGI and its descendants see it: lower case, `_` and `.` as `-`."""
-    return name.lower().translate(FOLD)
-
-
 _KIN = (
     "auth-user",
     "remote-role",
@@ -124,8 +119,8 @@ _KIN = (
 """Names by which platforms are known to take an identity from a proxy, though no preset sends them."""
 
 RESERVED: frozenset[bytes] = frozenset(
-    {fold_name(ASSERTION)}
-    | {fold_name(name) for preset in PRESETS.values() for name, _ in preset}
+    {fold(ASSERTION)}
+    | {fold(name) for preset in PRESETS.values() for name, _ in preset}
     | {name.encode("ascii") for name in _KIN}
 )
 """Folded names of the identity headers of all presets, whichever a route uses, and of their kin."""
@@ -137,7 +132,7 @@ def reserved_names(routes: Iterable[RouteSettings] = ()) -> frozenset[bytes]:
     They are dropped from every request and its trailers, whichever route it is for.
     """
     secrets = (route.shared_secret_header for route in routes)
-    return RESERVED | {fold_name(secret[0].encode("utf-8")) for secret in secrets if secret is not None}
+    return RESERVED | {fold(secret[0].encode("utf-8")) for secret in secrets if secret is not None}
 
 
 class IdentityHeaders:

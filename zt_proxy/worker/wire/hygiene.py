@@ -7,7 +7,12 @@ too and an alias would otherwise arrive as the identity header itself.
 
 from enum import IntEnum
 
-FOLD = bytes.maketrans(b"_.", b"--")
+_FOLD = bytes.maketrans(b"_.", b"--")
+
+
+def fold(name: bytes) -> bytes:
+    """A header name as CGI and its descendants see it: lower case, `_` and `.` as `-`."""
+    return name.lower().translate(_FOLD)
 
 
 class Kind(IntEnum):
@@ -147,13 +152,13 @@ _extra_reserved: set[bytes] = set()
 
 def reserve(names: frozenset[bytes]) -> None:
     """Add header names (any case) that clients may not send, such as a route's shared-secret header."""
-    _extra_reserved.update(name.lower().translate(FOLD) for name in names)
+    _extra_reserved.update(fold(name) for name in names)
     KNOWN.clear()
 
 
 def is_reserved(name: bytes) -> bool:
     """True if a name, after folding, is the proxy's own."""
-    folded = name.lower().translate(FOLD)
+    folded = fold(name)
     return folded in _RESERVED or folded in _extra_reserved or folded.startswith(_RESERVED_PREFIXES)
 
 
@@ -162,7 +167,7 @@ def classify(name: bytes) -> int:
     kind = KNOWN.get(name)
     if kind is None:
         lower = name.lower()
-        folded = lower.translate(FOLD)
+        folded = fold(name)
         noted = _NOTED.get(lower)
         if noted is not None:
             kind = int(noted)
@@ -221,9 +226,7 @@ def classify_response(name: bytes) -> int:
         noted = _RESPONSE.get(lower)
         if noted is not None:
             kind = int(noted)
-        elif (
-            lower in HOP_BY_HOP or lower in _RESPONSE_DROP or lower.translate(FOLD).startswith(_RESPONSE_DROP_PREFIXES)
-        ):
+        elif lower in HOP_BY_HOP or lower in _RESPONSE_DROP or fold(name).startswith(_RESPONSE_DROP_PREFIXES):
             kind = int(ResponseKind.DROP)
         else:
             kind = int(ResponseKind.FORWARD)
