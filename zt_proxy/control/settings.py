@@ -68,6 +68,15 @@ class AuditSettings(msgspec.Struct, frozen=True):
     rotate_bytes: int = 256 * 1024 * 1024
 
 
+class RevocationSource(msgspec.Struct, frozen=True):
+    """The revocation lists of one file of certificate authorities, as a listener names them."""
+
+    ca: Path
+    """PEM, one or more authorities; every list must be signed by one of them, and each of them needs a list."""
+    crls: tuple[Path, ...]
+    """Base CRLs, PEM or DER, one or several to a file. Control watches them."""
+
+
 class ControlSettings(msgspec.Struct, frozen=True):
     portal_origin: str
     portal_host: str
@@ -88,5 +97,7 @@ class ControlSettings(msgspec.Struct, frozen=True):
     assertion_rotation: float = 30 * 86_400.0
     """Age at which a new assertion key takes over; the old one stays published for `assertion_overlap`."""
     assertion_overlap: float = 3_600.0
+    revocation: tuple[RevocationSource, ...] = ()
+    """One for each listener that asks for client certificates and names revocation lists."""
     insecure: tuple[str, ...] = ()
     """Names of the insecure_ switches that are on, logged at start."""
