@@ -1,0 +1,413 @@
+"""Everybody who uses the proxy while something happens to it, and the tally of what they got.
+
+    Asker       a kept-alive connection: GET and POST in turn, each answer checked to be its own
+    Talker      a WebSocket that says something and expects it back
+    Follower    a download without an end
+    Prober      a dead, a foreign, a made-up and no cookie, at everything that is protected; counts what it sees of it
+    Newcomer    signs in through the provider, and out again half the time
+
+The pace is one clock for all: so many turns a second, each given to whoever waits longest.
+"""
+
+import asyncio
+import secrets
+import ssl
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Self
+from zlib import crc32
+
+from tests.lab.browser import SESSION
+from tests.lab.proxy import Client
+from tests.lab.waiting import until
+from tests.lab.ws import CLOSE, HANDSHAKE, TEXT, Frame, close_code, frame, read_frame
+from tests.load.stage import SERVED, Stage
+
+BROKEN = (OSError, asyncio.IncompleteReadError, ssl.SSLError, TimeoutError)
+"""How a connection that goes away looks."""
+UNAVAILABLE = 503
+LEASE = 5.0
+"""Seconds in which an ended session may still be served by a worker that cannot hear of it."""
+PATIENCE = 15.0
+
+
+class Pace:
+    """Gives `rate` turns a second to those who wait, in order."""
+
+    def __init__(self, rate: float) -> None:
+        self._every = 1 / rate
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        if self._timer is None:
+            self._timer = loop.call_later(self._every, self._tick, loop.time() + self._every)
+        await turn
+
+    def _tick(self, due: float) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting and due <= loop.time():
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                due += self._every
+        self._timer = loop.call_at(due, self._tick, due) if self._waiting else None
+
+
+@dataclass
+class Tally:
+    """What everybody got."""
+
+    answered: int = 0
+    echoed: int = 0
+    fed: int = 0
+    probed: int = 0
+    signed_in: int = 0
+    signed_out: int = 0
+    interrupted: Counter[str] = field(default_factory=Counter)
+    """What did not get its answer, and what it got instead: a lost connection, or a 503."""
+    wrong: list[str] = field(default_factory=list)
+    """Answers that no circumstance excuses."""
+    leaks: list[str] = field(default_factory=list)
+    """What a probe saw of what is protected."""
+    closed: Counter[str] = field(default_factory=Counter)
+    """Streams that ended, by how."""
+    ids: list[str] = field(default_factory=list)
+    """Request ids of every answer that is not a 503."""
+
+    def figures(self) -> str:
+        ends = sum(self.interrupted.values()), sum(self.closed.values())
+        return (
+            f"{self.answered} requests answered, {self.echoed} messages echoed, {self.fed} lines fed, "
+            f"{self.signed_in} signed in and {self.signed_out} out; interrupted: {ends[0]} requests, {ends[1]} streams; "
+            f"{self.probed} probes saw {len(self.leaks)} protected bytes"
+        )
+
+
+class Member:
+    """Somebody with a session. `served` is when (loop time) they last got what they asked for."""
+
+    def __init__(self, crowd: "Crowd", name: str, cookie: bytes) -> None:
+        self.crowd = crowd
+        self.stage = crowd.stage
+        self.tally = crowd.tally
+        self.name = name
+        self.cookie = cookie
+        self.served = 0.0
+        self.open = False
+        self.ended = 0.0
+        """When (loop time) the last stream ended."""
+        self.end = ""
+        """How the last stream ended."""
+
+    def time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def own(self, text: bytes) -> bool:
+        """The platform's answer to this very person."""
+        return text.startswith(b"%b %b " % (self.stage.marker, self.name.encode()))
+
+    def refused(self, status: int, text: bytes) -> None:
+        """An answer that is not the platform's: only 503 is excused."""
+        if status == UNAVAILABLE:
+            self.tally.interrupted["503"] += 1
+        else:
+            self.tally.wrong.append(f"{self.name}: {status} {text[:200]!r}")
+
+    def over(self, how: str) -> None:
+        self.open = False
+        self.ended = self.time()
+        self.end = how
+        self.tally.closed[how] += 1
+
+
+class Asker(Member):
+    async def run(self) -> None:
+        while True:
+            await self.crowd.asking.turn()
+            try:
+                async with self.stage.connection() as client:
+                    await self._talk(client)
+            except BROKEN as error:
+                self.tally.interrupted[type(error).__name__] += 1
+
+    async def _talk(self, client: Client) -> None:
+        for number in cycle(range(10)):
+            body = secrets.token_bytes(number * 300) if number % 3 == 1 else b""
+            method, length = ("POST", b"Content-Length: %d\r\n" % len(body)) if body else ("GET", b"")
+            request = self.stage.head(method, f"/ask/{number}?by={self.name}", self.cookie, extra=length)
+            self.open = True
+            async with asyncio.timeout(PATIENCE):
+                await client.write(request + b"\r\n" + body)
+                reply = await client.reply()
+            self.open = False
+            if reply.status == SERVED and self.own(reply.body):
+                if not reply.body.endswith(b" %d %d" % (len(body), crc32(body))):
+                    self.tally.wrong.append(f"{self.name}: another body arrived: {reply.body!r}")
+                self.tally.answered += 1
+                self.served = self.time()
+            else:
+                self.refused(reply.status, reply.body)
+            if reply.status != UNAVAILABLE:
+                self.tally.ids.append(reply.header("x-request-id") or "none")
+            if (reply.header("connection") or "").lower() == "close":
+                return
+            await self.crowd.asking.turn()
+
+
+class Talker(Member):
+    async def run(self) -> None:
+        while True:
+            await self.crowd.talking.turn()
+            try:
+                async with self.stage.connection() as client:
+                    await self._talk(client)
+            except BROKEN as error:
+                if self.open:
+                    self.over(type(error).__name__)
+                else:
+                    self.tally.interrupted[type(error).__name__] += 1
+
+    async def _talk(self, client: Client) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await client.write(self.stage.head("GET", "/ws", self.cookie, extra=HANDSHAKE) + b"\r\n")
+            reply = await client.reply()
+            if reply.status != 101:
+                self.refused(reply.status, reply.body)
+                return
+            self.open = True
+            greeting = await read_frame(client.reader)
+        if not self.own(greeting.payload):
+            self.tally.wrong.append(f"{self.name}: greeted with {greeting!r}")
+        for number in cycle(range(1000)):
+            said = f"{self.name} {number}".encode()
+            async with asyncio.timeout(PATIENCE):
+                await client.write(frame(TEXT, said))
+                heard = await read_frame(client.reader)
+            if heard.opcode == CLOSE:
+                self.over(f"close {close_code(heard)}")
+                return
+            if heard != Frame(TEXT, said):
+                self.tally.wrong.append(f"{self.name}: said {said!r}, heard {heard!r}")
+            self.tally.echoed += 1
+            self.served = self.time()
+            if await self._heard_before(client, self.crowd.talking.turn()):
+                return
+
+    async def _heard_before(self, client: Client, turn: Awaitable[None]) -> bool:
+        """Wait for the turn; a Close that comes before it ends the talk."""
+        heard = asyncio.ensure_future(read_frame(client.reader))
+        waiting = asyncio.ensure_future(turn)
+        try:
+            await asyncio.wait((heard, waiting), return_when=asyncio.FIRST_COMPLETED)
+            if heard.done():
+                got = heard.result()
+                assert got.opcode == CLOSE, got
+                self.over(f"close {close_code(got)}")
+                return True
+            return False
+        finally:
+            for each in (heard, waiting):
+                if not each.done():
+                    each.cancel()
+            await asyncio.gather(heard, waiting, return_exceptions=True)
+
+
+class Follower(Member):
+    async def run(self) -> None:
+        while True:
+            await self.crowd.talking.turn()
+            try:
+                async with self.stage.connection() as client:
+                    await self._follow(client)
+            except BROKEN as error:
+                if self.open:
+                    self.over(type(error).__name__)
+                else:
+                    self.tally.interrupted[type(error).__name__] += 1
+
+    async def _follow(self, client: Client) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await client.write(self.stage.head("GET", "/feed", self.cookie) + b"\r\n")
+            head = (await client.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        status = int(head.split(" ")[1])
+        if status != SERVED:
+            self.refused(status, await client.reader.read(1000))
+            return
+        self.open = True
+        while True:
+            async with asyncio.timeout(PATIENCE):
+                size = int((await client.reader.readuntil(b"\r\n"))[:-2], 16)
+                line = await client.reader.readexactly(size + 2)
+            if not size:
+                self.over("end")
+                return
+            if not self.own(line):
+                self.tally.wrong.append(f"{self.name}: fed with {line!r}")
+            self.tally.fed += 1
+            self.served = self.time()
+
+
+class Prober:
+    """Every protected path, with everything that is no session here; what comes back is searched for the marker."""
+
+    WAYS = ("GET /probe", "POST /probe/form", "GET /probe/ws", "GET /probe/feed", "HEAD /probe")
+
+    def __init__(self, crowd: "Crowd") -> None:
+        self.crowd = crowd
+        self.stage = crowd.stage
+        self.tally = crowd.tally
+        self._ways = cycle(self.WAYS)
+        self._kinds = cycle(("dead", "foreign", "none", "forged"))
+
+    async def run(self) -> None:
+        while True:
+            with suppress(*BROKEN):
+                async with self.stage.connection() as client:
+                    for _ in range(8):
+                        await self.crowd.probing.turn()
+                        await self._probe(client, next(self._kinds), next(self._ways))
+            await self.crowd.probing.turn()
+
+    def _cookie(self, kind: str) -> bytes | None:
+        if kind == "none":
+            return None
+        return secrets.choice(
+            {"dead": self.stage.dead, "foreign": self.stage.foreign, "forged": self.stage.forged}[kind]
+        )
+
+    async def _probe(self, client: Client, kind: str, way: str) -> None:
+        method, path = way.split(" ")
+        extra = HANDSHAKE if path.endswith("/ws") else b"Content-Length: 0\r\n" if method == "POST" else b""
+        request = self.stage.head(method, path, self._cookie(kind), extra=extra)
+        async with asyncio.timeout(PATIENCE):
+            await client.write(request + b"\r\n")
+            reply = await client.reply(method)
+        self.tally.probed += 1
+        seen = repr(reply)
+        if self.stage.marker.decode() in seen or reply.status < 400:
+            self.tally.leaks.append(f"{kind} cookie, {way}: {seen[:300]}")
+        if reply.status != UNAVAILABLE:
+            self.tally.ids.append(reply.header("x-request-id") or "none")
+            if reply.status not in {401, 421}:
+                self.tally.wrong.append(f"{kind} cookie, {way}: {seen[:300]}")
+
+
+class Newcomer:
+    """Signs in through portal and provider; what was acknowledged must hold, whatever happens to control."""
+
+    def __init__(self, crowd: "Crowd", name: str) -> None:
+        self.crowd = crowd
+        self.stage = crowd.stage
+        self.name = name
+        self.kept: list[bytes] = []
+        self.left: list[bytes] = []
+
+    async def run(self) -> None:
+        for number in cycle((0, 1)):
+            await self.crowd.arriving.turn()
+            with suppress(*BROKEN):
+                async with asyncio.timeout(PATIENCE):
+                    await self._visit(stay=bool(number))
+
+    async def _visit(self, *, stay: bool) -> None:
+        browser, home = self.stage.browser(), f"https://{self.stage.app}"
+        self.stage.idp.user = self.name
+        page = await browser.visit(home + "/welcome")
+        value = browser.cookies(self.stage.app).get(SESSION)
+        if page.status != SERVED or value is None:
+            return  # nothing was acknowledged
+        cookie = f"{SESSION}={value}".encode()
+        self.crowd.tally.signed_in += 1
+        if stay:
+            self.kept.append(cookie)
+            return
+        question = await browser.visit(home + "/.zt/sign-out")
+        if question.status != SERVED:
+            return
+        headers = {"Origin": f"https://{self.stage.auth}", "Content-Type": "application/x-www-form-urlencoded"}
+        form = f"token={question.input('token')}".encode()
+        done = await browser.request(question.url, "POST", headers, form)
+        if done.status in {302, 303}:
+            self.crowd.tally.signed_out += 1
+            self.left.append(cookie)
+            # A worker that is cut off from control may not have heard of it before its lease ends.
+            asyncio.get_running_loop().call_later(LEASE, self.stage.dead.append, cookie)
+
+
+class Crowd:
+    """Everybody, from entering to leaving the block; an error of the harness itself comes out at the end."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        askers: Sequence[str] = (),
+        talkers: Sequence[str] = (),
+        followers: Sequence[str] = (),
+        rate: float = 150.0,
+        newcomers: bool = True,
+    ) -> None:
+        """`askers`, `talkers` and `followers` are names of people of the stage; `rate` is requests a second."""
+        self.stage = stage
+        self.tally = Tally()
+        self.asking, self.talking, self.probing, self.arriving = Pace(rate), Pace(50), Pace(20), Pace(0.5)
+        self.askers = [Asker(self, name, stage.cookies[name]) for name in askers]
+        self.talkers = [Talker(self, name, stage.cookies[name]) for name in talkers]
+        self.followers = [Follower(self, name, stage.cookies[name]) for name in followers]
+        self.newcomer = Newcomer(self, "alice") if newcomers else None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def members(self) -> list[Member]:
+        return [*self.askers, *self.talkers, *self.followers]
+
+    async def __aenter__(self) -> Self:
+        runs: list[Callable[[], Awaitable[None]]] = [*(one.run for one in self.members), Prober(self).run]
+        if self.newcomer is not None:
+            runs.append(self.newcomer.run)
+        self._tasks = [asyncio.ensure_future(run()) for run in runs]  # type: ignore[arg-type]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        failed = self._failed()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if failed:
+            raise failed[0]
+
+    def _failed(self) -> list[BaseException]:
+        done = [task for task in self._tasks if task.done()]
+        return [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
+
+    async def everybody(self, since: float | None = None, seconds: float = 40.0) -> None:
+        """Wait until each member was served after `since` (loop time; now if left out)."""
+        after = asyncio.get_running_loop().time() if since is None else since
+
+        def served() -> bool:
+            assert not self._failed(), self._failed()
+            return all(member.served > after for member in self.members)
+
+        try:
+            await until(served, seconds)
+        except TimeoutError:
+            late = [member.name for member in self.members if member.served <= after]
+            raise AssertionError(f"{len(late)} are not served: {late[:5]}; {self.tally}"[:2000]) from None
+
+    async def everyone_is_known(self) -> None:
+        """After all that happened: every session lives, those acknowledged on the way among them; none that ended."""
+        newcomer = self.newcomer
+        live = [*self.stage.cookies.values(), *self.stage._spare, *(newcomer.kept if newcomer else ())]
+        over = [*self.stage.dead, *(newcomer.left if newcomer else ())]
+        async with self.stage.connection() as client:
+            for cookie, status in [*((one, SERVED) for one in live), *((one, 401) for one in over)]:
+                await client.write(self.stage.head("GET", "/known", cookie) + b"\r\n")
+                reply = await client.reply()
+                assert reply.status == status, (reply, cookie)
