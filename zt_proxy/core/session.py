@@ -8,9 +8,10 @@ ClaimValue = str | int | float | bool | tuple[str, ...]
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
-    """A person (later: an integration) as the identity provider vouches for them."""
+    """A person as the identity provider vouches for them, or an integration as its certificate does."""
 
     subject: str
+    """`sub` of the provider; `integration:NAME` of an integration, which no provider can vouch for."""
     issuer: str
     provider: str
     """Name of the provider in the configuration; a session remembers its own."""
@@ -21,6 +22,21 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     roles: frozenset[str] = frozenset()
     claims: Mapping[str, ClaimValue] = {}
     """Other claims of the ID token that rules may ask for."""
+    integration: str = ""
+    """Name in the configuration; empty for a person. What is for people is never for an integration (ZT-SESS-12)."""
+    owner: str = ""
+    """Who answers for the integration."""
+
+
+class Machine(msgspec.Struct, frozen=True, gc=False):
+    """An integration that has proven itself with one certificate. It has no session: every request is judged anew."""
+
+    principal: Principal
+    fingerprint: str
+    """SHA-256 of the certificate, lower-case hexadecimal."""
+    until: float
+    """Epoch seconds of the last moment for which this was proven: the end of the certificate, of its chain, of the
+    revocation lists that were asked, or of the integration, whichever comes first."""
 
 
 class Session(msgspec.Struct, frozen=True, gc=False):

@@ -126,6 +126,40 @@ TEXTS: dict[Reason, Text] = {
         "A script wanted to stand between your browser and every address of this site, the sign-in's included.",
         "",
     ),
+    Reason.CERTIFICATE_REQUIRED: Text(
+        "A client certificate is needed", "This address is for integrations that show their certificate.", ""
+    ),
+    Reason.CERTIFICATE_UNSUITABLE: Text(
+        "This certificate is not for this use",
+        "The client certificate is not one for TLS clients, or its chain is not acceptable.",
+        "",
+    ),
+    Reason.CERTIFICATE_NOT_YET_VALID: Text(
+        "This certificate is not valid yet", "The client certificate, or one of its chain, is not valid yet.", ""
+    ),
+    Reason.CERTIFICATE_EXPIRED: Text(
+        "This certificate has expired", "The client certificate, or one of its chain, has expired.", ""
+    ),
+    Reason.CERTIFICATE_REVOKED: Text(
+        "This certificate was revoked", "The client certificate, or one of its chain, has been revoked.", ""
+    ),
+    Reason.REVOCATION_UNKNOWN: Text(
+        "This certificate cannot be checked right now",
+        "No revocation list of its issuer is in force, so nobody can say whether it still counts.",
+        "",
+    ),
+    Reason.CERTIFICATE_UNKNOWN: Text(
+        "Nobody knows this certificate", "The client certificate is sound, and belongs to no integration here.", ""
+    ),
+    Reason.CERTIFICATE_AMBIGUOUS: Text(
+        "This certificate names more than one", "The client certificate could stand for several integrations.", ""
+    ),
+    Reason.INTEGRATION_EXPIRED: Text("This integration has ended", "The integration's agreed end has passed.", ""),
+    Reason.CREDENTIALS_MIXED: Text(
+        "Two identities at once",
+        "The request carries a client certificate and a person's session; only one can be meant.",
+        "",
+    ),
     Reason.NO_RULE_MATCHED: Text(
         "You do not have access",
         "No rule gives your account access to this.",

@@ -47,6 +47,8 @@ class RuleSpec(msgspec.Struct, frozen=True):
     groups: tuple[str, ...] = ()
     claims: Mapping[str, tuple[str, ...]] = {}
     """Each named claim must be present and have one of the values (a list claim: contain one)."""
+    integrations: tuple[str, ...] = ()
+    """Names of integrations; beside `users` and `groups` any one is enough, and `claims` say nothing about them."""
     reauth: float | None = None
     """Seconds: the proof of identity may be no older."""
     mode: Mode = Mode.ENFORCE

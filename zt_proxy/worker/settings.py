@@ -18,6 +18,46 @@ class CertificateSettings(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
 
 
+class ClientCertificateSettings(msgspec.Struct, frozen=True):
+    """Terms under which connections are asked for a client certificate."""
+
+    ca: Path
+    """PEM: the authorities that may vouch for clients, and no others."""
+    required: bool = False
+    """Whoever shows none is refused; else they may still be a person."""
+    hosts: tuple[str, ...] = ()
+    """Server names (also `*.example.com`) for which these terms hold; empty: every one of the listener."""
+    revocation: bool = False
+    """Each issuer in the chain must have a revocation list in force; without one its certificates are refused."""
+
+
+class CertificateMatch(msgspec.Struct, frozen=True):
+    """How an integration's certificate is known. All that is given must fit; everything is compared exactly."""
+
+    sha256: str = ""
+    """Of the whole certificate, lower-case hexadecimal."""
+    san_uri: str = ""
+    """The one URI in the subject alternative names."""
+    san_dns: str = ""
+    """A DNS name there, lower case."""
+    issuer: tuple[tuple[str, ...], ...] = ()
+    """Distinguished names as `identify.certificate.name_key` gives them."""
+    subject: tuple[tuple[str, ...], ...] = ()
+
+
+class IntegrationSettings(msgspec.Struct, frozen=True):
+    """A machine that comes in by certificate. What it may do is in the rules of the routes."""
+
+    name: str
+    owner: str
+    certificates: tuple[CertificateMatch, ...]
+    """Any one is enough: while certificates are changed, there are two."""
+    expires: float | None = None
+    """Epoch seconds of its end."""
+    rate: float | None = None
+    """Requests a second, over all workers."""
+
+
 class ListenerSettings(msgspec.Struct, frozen=True):
     name: str
     host: str
@@ -28,6 +68,8 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     minimum_tls: str = "1.2"
     proxy_protocol_from: tuple[str, ...] = ()
     """Networks whose connections must begin with a PROXY protocol header; empty: none may."""
+    client_certificates: tuple[ClientCertificateSettings, ...] = ()
+    """At most one without `hosts`; empty: nobody is asked for a certificate."""
 
 
 class LimitSettings(msgspec.Struct, frozen=True):
@@ -147,3 +189,6 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     metrics: tuple[str, int] | None = None
     """Host and port of the private metrics and health listener."""
     ring_bytes: int = 16 * 1024 * 1024
+    integrations: tuple[IntegrationSettings, ...] = ()
+    rate_shares: int = 1
+    """Workers that share what is counted per worker: each gets its part, rounded up."""
