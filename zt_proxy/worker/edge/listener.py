@@ -13,6 +13,7 @@ import structlog
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UpstreamError
 from zt_proxy.worker.edge.connection import LIVE, Connection
+from zt_proxy.worker.edge.sockets import BACKLOG, bind
 from zt_proxy.worker.edge.tls import TermsTable
 from zt_proxy.worker.gateway import streams
 from zt_proxy.worker.gateway.exchange import Exchange
@@ -25,7 +26,8 @@ from zt_proxy.worker.wire.head import HeadMemory
 log = structlog.get_logger("zt_proxy.edge")
 
 SWEEP = 0.25
-BACKLOG = 1024
+OWN = -1
+"""The listener's own socket, among those of other slots that it serves for a while."""
 
 
 class Listener:
@@ -47,20 +49,45 @@ class Listener:
         """Connections closed at the accept, because there were too many."""
         self._proxies = TrustedNetworks(settings.proxy_protocol_from)
         self._addresses: dict[str, int] = {}
-        self._server: asyncio.Server | None = None
+        self._servers: dict[int, asyncio.Server] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._next_recheck = 0.0
         self._empty = asyncio.Event()
         self._empty.set()
 
-    async def start(self) -> int:
-        """Listen; gives the port. Raises OSError if the address is taken."""
-        loop = asyncio.get_running_loop()
-        listening = _listening_socket(self.settings.host, self.settings.port)
-        self._server = await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
-        self._sweeper = loop.call_later(SWEEP, self._sweep)
+    async def start(self, listening: socket.socket | None = None) -> int:
+        """Listen, on a socket of somebody else's making if one is given; gives the port.
+
+        Raises OSError if the address is taken.
+        """
+        listening = listening or bind(self.settings.host, self.settings.port)
         port: int = listening.getsockname()[1]
+        await self.serve(OWN, listening)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
         return port
+
+    async def serve(self, slot: int, listening: socket.socket) -> None:
+        """Accept from one more socket: that of a slot whose worker is gone."""
+        self.leave(slot)
+        loop = asyncio.get_running_loop()
+        self._servers[slot] = await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+
+    def leave(self, slot: int) -> None:
+        """Accept nothing more from a slot's socket. What was accepted stays."""
+        server = self._servers.pop(slot, None)
+        if server is not None:
+            server.close()
+
+    def adopt(self, settings: ListenerSettings, limits: LimitSettings, gateway: Gateway, terms: TermsTable) -> None:
+        """New rules for what comes from now on. Connections stay, and with them what their handshake settled."""
+        self.settings = settings
+        self.limits = limits
+        self.gateway = gateway
+        self.terms = terms
+        self._proxies = TrustedNetworks(settings.proxy_protocol_from)
+        for connection in self.connections:
+            connection.host_memo = (b"", "")
 
     def opened(self, connection: Connection) -> bool:
         """Count a new connection; False if it is one too many."""
@@ -100,10 +127,14 @@ class Listener:
         """End what a session still has running; an empty sid means every session."""
         streams.cut_session(self.exchanges(), sid, reason)
 
+    def stop_accepting(self) -> None:
+        """Accept nothing more, from any socket."""
+        for slot in list(self._servers):
+            self.leave(slot)
+
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let requests under way end within `seconds`, tell WebSockets to go, close the rest."""
-        if self._server is not None:
-            self._server.close()
+        self.stop_accepting()
         for connection in list(self.connections):
             exchange = connection.exchange
             if exchange is None:
@@ -119,6 +150,7 @@ class Listener:
             connection.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
+            self._sweeper = None
 
     # ---- the sweep ----
 
@@ -182,17 +214,3 @@ class Listener:
             if moved - connection.rate_bytes < limits.minimum_rate * (now - connection.rate_since):
                 connection.abort()
             connection.rate_since, connection.rate_bytes = now, moved
-
-
-def _listening_socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio looks at it: without, accepted connections get no TCP_NODELAY.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        # The bare error does not say which of the addresses: 443 without the right to it is the usual one.
-        raise OSError(error.errno, f"{error.strerror}: cannot listen on {host}:{port}") from error
-    return listening

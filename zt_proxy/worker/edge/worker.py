@@ -1,23 +1,45 @@
 """One worker, put together from its settings: listeners in front, pools behind, the gateway between."""
 
+import asyncio
+import socket
+from collections.abc import Iterator, Mapping
+
 from zt_proxy.core.clock import Clock
-from zt_proxy.core.errors import Reason
+from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.keys import CookieMac, KeyRing
 from zt_proxy.link.messages import CHANGED, ControlLink, Invalidation, SigningKey
 from zt_proxy.link.ring import RingWriter, ring_path
-from zt_proxy.policy.compile import compile_rules
 from zt_proxy.worker.edge.listener import Listener
+from zt_proxy.worker.edge.sockets import Key, bind, key_of
+from zt_proxy.worker.edge.world import Parts, World
+from zt_proxy.worker.gateway import streams
+from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.pipeline import Gateway
-from zt_proxy.worker.gateway.respond import Responder
-from zt_proxy.worker.gateway.routes import Route, RouteTable
 from zt_proxy.worker.identify.assertion import AssertionSigner
-from zt_proxy.worker.identify.headers import IdentityHeaders, reserved_names
 from zt_proxy.worker.identify.session import SessionCache
 from zt_proxy.worker.metrics import Metrics
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import UpstreamSettings, WorkerSettings
 from zt_proxy.worker.upstream.pool import UpstreamPool
 from zt_proxy.worker.wire import hygiene
+
+TEND = 1.0
+"""Seconds between looks at worlds that are not in force any more."""
+
+Sockets = Mapping[Key, socket.socket]
+
+
+class Prepared:
+    """A world that waits to be put in force, with the sockets of its new listeners."""
+
+    def __init__(self, world: World, fresh: dict[Key, socket.socket]) -> None:
+        self.world = world
+        self.fresh = fresh
+
+    def abandon(self) -> None:
+        """It will not be put in force."""
+        for listening in self.fresh.values():
+            listening.close()
 
 
 class Worker:
@@ -26,83 +48,230 @@ class Worker:
     def __init__(
         self, settings: WorkerSettings, link: ControlLink, ring: KeyRing, clock: Clock, *, number: int, boot: str
     ) -> None:
-        self.settings = settings
         self.metrics = Metrics()
-        self.signer = AssertionSigner(settings.issuer, clock)
         self.sessions = SessionCache(CookieMac(ring), link, clock)
         self.ports: dict[str, int] = {}
         """Port of each listener by name, once started."""
         path = ring_path(settings.runtime_dir, number, boot)
         self._ring = RingWriter.create(path, settings.ring_bytes, worker=number, boot=boot)
         self.recorder = Recorder(self._ring, worker=number, boot=boot, clock=clock)
-        self._pools: dict[UpstreamSettings, UpstreamPool] = {}
-        hygiene.reserve(reserved_names(settings.routes))
-        routes = tuple(
-            Route(
-                route,
-                self._pool(route.upstream, clock),
-                compile_rules(route.rules),
-                IdentityHeaders(route, self.signer),
-            )
-            for route in settings.routes
-        )
-        portal = UpstreamPool(UpstreamSettings("unix", path=str(settings.portal.socket)), clock)
-        self.gateway = Gateway(
-            settings,
-            RouteTable(routes, settings.portal.host),
-            self.sessions,
-            self.signer,
-            link,
-            self.recorder,
-            Responder(settings, ring, clock),
-            portal,
-            self.metrics,
-            clock,
-        )
-        self.listeners = tuple(
-            Listener(listener, settings.limits, self.gateway, clock) for listener in settings.listeners
-        )
+        self._parts = Parts(link, ring, self.sessions, self.recorder, self.metrics, clock)
+        self._key: SigningKey | None = None
+        self.world = World(settings, self._parts)
+        self._retired: list[World] = []
+        self._tending: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._draining = False
+        hygiene.reserve(self.world.reserved)
+        self._listeners: dict[Key, Listener] = {
+            key_of(each): Listener(each, settings.limits, self.gateway, clock) for each in settings.listeners
+        }
+        self._leaving: list[Listener] = []
+        """Listeners that the configuration has no more, while they have connections."""
         self._export()
 
-    async def start(self) -> None:
-        """Listen everywhere. Raises OSError if an address is taken, after letting go of those that were not."""
+    @property
+    def settings(self) -> WorkerSettings:
+        return self.world.settings
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.world.gateway
+
+    @property
+    def signer(self) -> AssertionSigner:
+        return self.world.signer
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        return (*self._listeners.values(), *self._leaving)
+
+    @property
+    def _pools(self) -> dict[UpstreamSettings, UpstreamPool]:
+        return self.world.pools
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """Every request under way."""
+        for listener in self.listeners:
+            yield from listener.exchanges()
+
+    async def start(self, sockets: Sockets | None = None) -> None:
+        """Listen everywhere, on the sockets given if any are.
+
+        Raises OSError if an address is taken, after letting go of those that were not.
+        """
+        given = sockets or {}
         try:
-            for listener in self.listeners:
-                self.ports[listener.settings.name] = await listener.start()
+            for key, listener in self._listeners.items():
+                self.ports[listener.settings.name] = await listener.start(given.get(key))
         except OSError:
             await self.stop(0)
             raise
 
     async def stop(self, drain: float) -> None:
         """Stop accepting, let what runs end within `drain` seconds, close everything."""
-        self.gateway.draining = True
-        for listener in self.listeners:
-            await listener.drain(drain)
-        for pool in (*self._pools.values(), self.gateway.portal_pool):
+        self._draining = True
+        for world in (self.world, *self._retired):
+            world.gateway.draining = True
+        await asyncio.gather(*(listener.drain(drain) for listener in self.listeners))
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._tending is not None:
+            self._tending.cancel()
+        for pool in dict.fromkeys(pool for world in (self.world, *self._retired) for pool in world.every_pool()):
             await pool.close()
         self.recorder.close()
+
+    # ---- another slot's sockets ----
+
+    async def lend(self, slot: int, sockets: Sockets) -> None:
+        """Serve the sockets of a slot whose worker is gone; what no listener here is for is closed."""
+        for key, listening in sockets.items():
+            listener = self._listeners.get(key)
+            if listener is None or self._draining:
+                listening.close()
+            else:
+                await listener.serve(slot, listening)
+
+    def give_back(self, slot: int) -> None:
+        """The slot has a worker again. Connections stay where they are."""
+        for listener in self.listeners:
+            listener.leave(slot)
+
+    # ---- reload ----
+
+    def prepare(self, settings: WorkerSettings, sockets: Sockets | None = None) -> Prepared:
+        """Build the world of new settings beside the one in force, whose nothing changes.
+
+        New listeners take their sockets from `sockets`; without any they are bound here. Raises ConfigurationError,
+        OSError, with nothing left behind.
+        """
+        fresh: dict[Key, socket.socket] = dict(sockets or {})
+        try:
+            world = World(settings, self._parts, self._key, self.world.pools)
+            if sockets is None:
+                for each in settings.listeners:
+                    if key_of(each) not in self._listeners:
+                        fresh[key_of(each)] = bind(each.host, each.port)
+        except BaseException:
+            for listening in fresh.values():
+                listening.close()
+            raise
+        return Prepared(world, fresh)
+
+    async def adopt(self, prepared: Prepared) -> None:
+        """Put a prepared world in force. Connections stay, and requests under way keep the world they began in; what
+        is still open of them is decided again by the new rules."""
+        world, old = prepared.world, self.world
+        if self._key is not None:
+            world.signer.key(self._key)  # it may have been rotated since the world was built
+        world.gateway.draining = self._draining
+        self.world = world
+        self._retire(old)
+        if world.reserved != old.reserved:
+            hygiene.reserve(world.reserved)
+            for listener in self.listeners:
+                listener.heads.blocks.clear()
+        settings = world.settings
+        starting: list[tuple[Listener, socket.socket | None]] = []
+        kept: dict[Key, Listener] = {}
+        for each in settings.listeners:
+            key = key_of(each)
+            known = self._listeners.pop(key, None)
+            if known is not None:
+                known.adopt(each, settings.limits, world.gateway, world.terms[key])
+                kept[key] = known
+            else:
+                kept[key] = Listener(each, settings.limits, world.gateway, self._parts.clock)
+                starting.append((kept[key], prepared.fresh.pop(key, None)))
+        gone = list(self._listeners.values())
+        self._listeners = kept
+        self._leaving += gone
+        for exchange in list(self.exchanges()):
+            self._decide_again(exchange, world.gateway)
+        for listener in gone:
+            listener.gateway = world.gateway
+            self._close(listener, settings.drain)
+        prepared.abandon()  # sockets that no listener wanted
+        for listener, listening in starting:
+            if self._draining:
+                continue
+            self.ports[listener.settings.name] = await listener.start(listening)
+        names = {each.name for each in settings.listeners}
+        self.ports = {name: port for name, port in self.ports.items() if name in names}
+
+    def _decide_again(self, exchange: Exchange, gateway: Gateway) -> None:
+        """What is open stays exactly if the new rules allow it, at the route that is its own now."""
+        if exchange.route is None or exchange.target is None or exchange.done:
+            return
+        try:
+            exchange.route = gateway.routes.match(exchange.host, exchange.target.path)
+        except ClientError as error:
+            if exchange.relay is not None:
+                streams.cut(exchange, error.reason)
+            elif exchange.waiting:
+                exchange.connection.abort()  # control is being asked who sends it: it goes nowhere any more
+            return
+        if exchange.relay is None:
+            return  # not decided yet; it will be, by the rules of the route it has now
+        reason = gateway.still_allowed(exchange)
+        if reason is not None:
+            streams.cut(exchange, reason)
+
+    def _close(self, listener: Listener, drain: float) -> None:
+        """Let a listener's connections end, then forget it."""
+
+        async def drained() -> None:
+            await listener.drain(drain)
+            self._leaving.remove(listener)
+
+        task = asyncio.get_running_loop().create_task(drained())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _retire(self, world: World) -> None:
+        self._retired.append(world)
+        if self._tending is None:
+            self._tending = asyncio.get_running_loop().call_later(TEND, self._tend)
+
+    def _tend(self) -> None:
+        """Close the pools of worlds in which nothing is under way any more."""
+        self._tending = None
+        busy = {id(exchange.spine) for exchange in self.exchanges()}
+        now = self._parts.clock.monotonic()
+        for world in list(self._retired):
+            if id(world.gateway) in busy:
+                for pool in world.every_pool():
+                    pool.sweep(now)
+                continue
+            self._retired.remove(world)
+            used = {id(pool) for other in (self.world, *self._retired) for pool in other.every_pool()}
+            for pool in world.every_pool():
+                if id(pool) not in used:
+                    task = asyncio.get_running_loop().create_task(pool.close())
+                    self._closing.add(task)
+                    task.add_done_callback(self._closing.discard)
+        if self._retired:
+            self._tending = asyncio.get_running_loop().call_later(TEND, self._tend)
 
     # ---- WorkerLink ----
 
     def invalidate(self, change: Invalidation) -> None:
         """Forget what is cached; cut what a session that ended still has running."""
         self.sessions.forget(change.sid)
-        self.signer.forget(change.sid)
+        for world in (self.world, *self._retired):
+            world.signer.forget(change.sid)
         if change.reason not in CHANGED:
             for listener in self.listeners:
                 listener.cut_session(change.sid, Reason.SESSION_UNKNOWN)
 
     def signing_key(self, key: SigningKey) -> None:
-        self.signer.key(key)
+        self._key = key
+        for world in (self.world, *self._retired):
+            world.signer.key(key)
 
     # ---- parts ----
-
-    def _pool(self, settings: UpstreamSettings, clock: Clock) -> UpstreamPool:
-        """Routes with the same upstream share its connections."""
-        pool = self._pools.get(settings)
-        if pool is None:
-            pool = self._pools[settings] = UpstreamPool(settings, clock)
-        return pool
 
     def _export(self) -> None:
         metrics = self.metrics
@@ -111,7 +280,7 @@ class Worker:
         metrics.gauge(
             "requests_in_flight",
             "Requests being worked on, open streams among them.",
-            lambda: sum(1 for one in self.listeners for _ in one.exchanges()),
+            lambda: sum(1 for _ in self.exchanges()),
         )
         metrics.gauge("connections", "Client connections.", lambda: sum(len(one.connections) for one in self.listeners))
         metrics.counter(
