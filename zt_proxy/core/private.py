@@ -39,10 +39,16 @@ def _check_owner(path: Path, owner: int) -> None:
 
 def replace_privately(path: Path, body: bytes) -> None:
     """Put a file of mode 0600 in the place of another, all or nothing, durable when this returns. Raises OSError."""
+    replace_file(path, body, 0o600)
+
+
+def replace_file(path: Path, body: bytes, mode: int) -> None:
+    """The same with another mode, whatever the umask: for what others may read, like a certificate. Raises OSError."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
             file.write(body)
             file.flush()
             os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Machines and their certificates: a small authority for those who have none, and the revocation lists of any."""
