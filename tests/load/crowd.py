@@ -14,7 +14,7 @@ import secrets
 import ssl
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Self
@@ -32,6 +32,8 @@ UNAVAILABLE = 503
 LEASE = 5.0
 """Seconds in which an ended session may still be served by a worker that cannot hear of it."""
 PATIENCE = 15.0
+Person = tuple[str, bytes | None]
+"""A subject, and the Cookie header value of a session of theirs."""
 
 
 class Pace:
@@ -93,8 +95,9 @@ class Tally:
 class Member:
     """Somebody with a session. `served` is when (loop time) they last got what they asked for."""
 
-    def __init__(self, crowd: "Crowd", name: str, cookie: bytes) -> None:
+    def __init__(self, crowd: "Crowd", name: str, cookie: bytes | None) -> None:
         self.crowd = crowd
+        self.connection = crowd.connection or crowd.stage.connection
         self.stage = crowd.stage
         self.tally = crowd.tally
         self.name = name
@@ -120,6 +123,23 @@ class Member:
         else:
             self.tally.wrong.append(f"{self.name}: {status} {text[:200]!r}")
 
+    async def run(self) -> None:
+        """Use the proxy until cancelled."""
+        raise NotImplementedError
+
+    async def stay(self, pace: Pace, use: Callable[[Client], Awaitable[None]]) -> None:
+        """Keep a stream open; when it ends open another, unless one of each is enough."""
+        while self.crowd.again or not self.end:
+            await pace.turn()
+            try:
+                async with self.connection() as client:
+                    await use(client)
+            except BROKEN as error:
+                if self.open:
+                    self.over(type(error).__name__)
+                else:
+                    self.tally.interrupted[type(error).__name__] += 1
+
     def over(self, how: str) -> None:
         self.open = False
         self.ended = self.time()
@@ -132,7 +152,7 @@ class Asker(Member):
         while True:
             await self.crowd.asking.turn()
             try:
-                async with self.stage.connection() as client:
+                async with self.connection() as client:
                     await self._talk(client)
             except BROKEN as error:
                 self.tally.interrupted[type(error).__name__] += 1
@@ -163,16 +183,7 @@ class Asker(Member):
 
 class Talker(Member):
     async def run(self) -> None:
-        while True:
-            await self.crowd.talking.turn()
-            try:
-                async with self.stage.connection() as client:
-                    await self._talk(client)
-            except BROKEN as error:
-                if self.open:
-                    self.over(type(error).__name__)
-                else:
-                    self.tally.interrupted[type(error).__name__] += 1
+        await self.stay(self.crowd.talking, self._talk)
 
     async def _talk(self, client: Client) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -185,52 +196,34 @@ class Talker(Member):
             greeting = await read_frame(client.reader)
         if not self.own(greeting.payload):
             self.tally.wrong.append(f"{self.name}: greeted with {greeting!r}")
-        for number in cycle(range(1000)):
-            said = f"{self.name} {number}".encode()
-            async with asyncio.timeout(PATIENCE):
-                await client.write(frame(TEXT, said))
-                heard = await read_frame(client.reader)
-            if heard.opcode == CLOSE:
-                self.over(f"close {close_code(heard)}")
-                return
-            if heard != Frame(TEXT, said):
-                self.tally.wrong.append(f"{self.name}: said {said!r}, heard {heard!r}")
-            self.tally.echoed += 1
-            self.served = self.time()
-            if await self._heard_before(client, self.crowd.talking.turn()):
-                return
-
-    async def _heard_before(self, client: Client, turn: Awaitable[None]) -> bool:
-        """Wait for the turn; a Close that comes before it ends the talk."""
+        turn: asyncio.Future[None] = asyncio.ensure_future(self.crowd.talking.turn())
         heard = asyncio.ensure_future(read_frame(client.reader))
-        waiting = asyncio.ensure_future(turn)
         try:
-            await asyncio.wait((heard, waiting), return_when=asyncio.FIRST_COMPLETED)
-            if heard.done():
-                got = heard.result()
-                assert got.opcode == CLOSE, got
-                self.over(f"close {close_code(got)}")
-                return True
-            return False
+            for number in cycle(range(1000)):
+                await asyncio.wait((heard, turn), return_when=asyncio.FIRST_COMPLETED)
+                said = f"{self.name} {number}".encode()
+                if not heard.done():
+                    await client.write(frame(TEXT, said))
+                async with asyncio.timeout(PATIENCE):
+                    got = await heard
+                if got.opcode == CLOSE:
+                    self.over(f"close {close_code(got)}")
+                    return
+                if got != Frame(TEXT, said):
+                    self.tally.wrong.append(f"{self.name}: said {said!r}, heard {got!r}")
+                self.tally.echoed += 1
+                self.served = self.time()
+                turn = asyncio.ensure_future(self.crowd.talking.turn())
+                heard = asyncio.ensure_future(read_frame(client.reader))
         finally:
-            for each in (heard, waiting):
-                if not each.done():
-                    each.cancel()
-            await asyncio.gather(heard, waiting, return_exceptions=True)
+            turn.cancel()
+            heard.cancel()
+            await asyncio.gather(turn, heard, return_exceptions=True)
 
 
 class Follower(Member):
     async def run(self) -> None:
-        while True:
-            await self.crowd.talking.turn()
-            try:
-                async with self.stage.connection() as client:
-                    await self._follow(client)
-            except BROKEN as error:
-                if self.open:
-                    self.over(type(error).__name__)
-                else:
-                    self.tally.interrupted[type(error).__name__] += 1
+        await self.stay(self.crowd.talking, self._follow)
 
     async def _follow(self, client: Client) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -312,17 +305,20 @@ class Newcomer:
     async def run(self) -> None:
         for number in cycle((0, 1)):
             await self.crowd.arriving.turn()
-            with suppress(*BROKEN):
+            try:
                 async with asyncio.timeout(PATIENCE):
                     await self._visit(stay=bool(number))
+            except BROKEN as error:
+                self.crowd.tally.interrupted[f"visit: {type(error).__name__}"] += 1
 
     async def _visit(self, *, stay: bool) -> None:
         browser, home = self.stage.browser(), f"https://{self.stage.app}"
         self.stage.idp.user = self.name
         page = await browser.visit(home + "/welcome")
         value = browser.cookies(self.stage.app).get(SESSION)
-        if page.status != SERVED or value is None:
-            return  # nothing was acknowledged
+        if page.status != SERVED or value is None:  # nothing was acknowledged
+            self.crowd.tally.interrupted[f"visit: {page.status}"] += 1
+            return
         cookie = f"{SESSION}={value}".encode()
         self.crowd.tally.signed_in += 1
         if stay:
@@ -330,6 +326,7 @@ class Newcomer:
             return
         question = await browser.visit(home + "/.zt/sign-out")
         if question.status != SERVED:
+            self.crowd.tally.interrupted[f"sign-out: {question.status}"] += 1
             return
         headers = {"Origin": f"https://{self.stage.auth}", "Content-Type": "application/x-www-form-urlencoded"}
         form = f"token={question.input('token')}".encode()
@@ -348,31 +345,37 @@ class Crowd:
         self,
         stage: Stage,
         *,
-        askers: Sequence[str] = (),
-        talkers: Sequence[str] = (),
-        followers: Sequence[str] = (),
+        askers: Sequence[Person] = (),
+        talkers: Sequence[Person] = (),
+        followers: Sequence[Person] = (),
         rate: float = 150.0,
-        newcomers: bool = True,
+        strangers: bool = True,
+        again: bool = True,
+        connection: Callable[[], AbstractAsyncContextManager[Client]] | None = None,
     ) -> None:
-        """`askers`, `talkers` and `followers` are names of people of the stage; `rate` is requests a second."""
+        """`rate` is requests a second; `strangers`: a prober and a newcomer, too; `again`: streams that end are opened
+        again; `connection` opens one, in place of `stage.connection`."""
         self.stage = stage
+        self.again = again
+        self.connection = connection
         self.tally = Tally()
         self.asking, self.talking, self.probing, self.arriving = Pace(rate), Pace(50), Pace(20), Pace(0.5)
-        self.askers = [Asker(self, name, stage.cookies[name]) for name in askers]
-        self.talkers = [Talker(self, name, stage.cookies[name]) for name in talkers]
-        self.followers = [Follower(self, name, stage.cookies[name]) for name in followers]
-        self.newcomer = Newcomer(self, "alice") if newcomers else None
+        self.members: list[Member] = [
+            *(Asker(self, *person) for person in askers),
+            *(Talker(self, *person) for person in talkers),
+            *(Follower(self, *person) for person in followers),
+        ]
+        self.prober = Prober(self) if strangers else None
+        self.newcomer = Newcomer(self, "alice") if strangers else None
         self._tasks: list[asyncio.Task[None]] = []
 
-    @property
-    def members(self) -> list[Member]:
-        return [*self.askers, *self.talkers, *self.followers]
-
     async def __aenter__(self) -> Self:
-        runs: list[Callable[[], Awaitable[None]]] = [*(one.run for one in self.members), Prober(self).run]
+        runs = [member.run() for member in self.members]
+        if self.prober is not None:
+            runs.append(self.prober.run())
         if self.newcomer is not None:
-            runs.append(self.newcomer.run)
-        self._tasks = [asyncio.ensure_future(run()) for run in runs]  # type: ignore[arg-type]
+            runs.append(self.newcomer.run())
+        self._tasks = [asyncio.create_task(run) for run in runs]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -404,7 +407,7 @@ class Crowd:
     async def everyone_is_known(self) -> None:
         """After all that happened: every session lives, those acknowledged on the way among them; none that ended."""
         newcomer = self.newcomer
-        live = [*self.stage.cookies.values(), *self.stage._spare, *(newcomer.kept if newcomer else ())]
+        live = [*(cookie for _, cookie in self.stage.people), *(newcomer.kept if newcomer else ())]
         over = [*self.stage.dead, *(newcomer.left if newcomer else ())]
         async with self.stage.connection() as client:
             for cookie, status in [*((one, SERVED) for one in live), *((one, 401) for one in over)]:

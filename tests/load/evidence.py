@@ -49,7 +49,7 @@ class Evidence:
         first = Counter(record["id"] for record in self.decisions if record["effect"] == "allow")
         assert [name for name, times in first.items() if times > 1] == []
         assert [seen for seen in self.diary if seen.id not in self.allowed] == [], "reached the platform unrecorded"
-        others = [(seen, self.allowed[seen.id].get("sub")) for seen in self.diary]
+        others = [(seen, self.allowed[seen.id].get("sub", "?")) for seen in self.diary]
         assert [pair for pair in others if pair[0].who != pair[1]] == [], "recorded under another name"
         assert [seen for seen in self.diary if seen.path.startswith("/probe")] == [], "a probe reached the platform"
         decided = {record["id"] for record in self.decisions}

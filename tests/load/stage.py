@@ -1,7 +1,7 @@
 """The proxy as its operator runs it, in processes of its own, before a platform in another; the test kills them.
 
-async with Stage(folder, workers=2, people=200) as stage:
-    cookie = stage.cookies["person-7"]
+async with Stage(folder, workers=2, crowd=("ann", "ben")) as stage:
+    (ann, cookie), _ = stage.people
     stage.kill("worker")
     await stage.back(8)                # seconds until eight fresh connections are served
 """
@@ -87,8 +87,8 @@ class Stage:
 
     directory: Path
     workers: int = 0
-    people: int = 200
-    """Sessions at the app, of `person-N` each."""
+    crowd: Sequence[str] = ()
+    """Subjects of the sessions at the app; whoever is named twice has two. They come to be `people`."""
     spare: int = 40
     """Sessions that nobody uses until `back` does: no worker has them cached."""
     routes: list[Route] = field(
@@ -104,9 +104,10 @@ class Stage:
         self.config = self.directory / "zt-proxy.yaml"
         self.diary = self.directory / "diary"
         self.log = self.directory / "state" / "audit"
-        self.cookies: dict[str, bytes] = {}
-        """Cookie header value by subject, at the app's host."""
-        self.sids: dict[str, str] = {}
+        self.people: list[tuple[str, bytes]] = []
+        """Subject and Cookie header value of each session of the crowd."""
+        self.sids: dict[bytes, str] = {}
+        """Session id by Cookie header value."""
         self.foreign: list[bytes] = []
         """Live ones, of the other app's host."""
         self.dead: list[bytes] = []
@@ -172,17 +173,17 @@ class Stage:
             record = await sessions.create(
                 VerifiedLogin(principal, "urn:mfa", ("pwd", "otp"), clock.now(), True, Secret("none"), None, "corp")
             )
-            self.sids[who] = record.sid
-            return b"__Host-zt=" + (await sessions.issue_handle(record.sid, host)).encode()
+            cookie = b"__Host-zt=" + (await sessions.issue_handle(record.sid, host)).encode()
+            self.sids[cookie] = record.sid
+            return cookie
 
         try:
-            for number in range(self.people):
-                self.cookies[f"person-{number}"] = await session(f"person-{number}", self.app)
+            self.people = [(who, await session(who, self.app)) for who in self.crowd]
             self._spare = [await session(f"spare-{number}", self.app) for number in range(self.spare)]
             self.foreign = [await session(f"foreign-{number}", self.other) for number in range(3)]
             for number in range(5):
                 self.dead.append(await session(f"dead-{number}", self.app))
-                await sessions.end(self.sids[f"dead-{number}"], "signed-out")
+                await sessions.end(self.sids[self.dead[-1]], "signed-out")
         finally:
             await sessions.close()
         keys = AssertionKeys.load_or_create(

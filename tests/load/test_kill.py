@@ -27,9 +27,8 @@ async def killed(stage: Stage, kind: str) -> float:
 async def scene(folder: Path, workers: int, kinds: tuple[str, ...], times: int) -> str:
     """Kill each kind so many times under load; gives the figures."""
     lines = []
-    async with Stage(folder, workers=workers, people=250) as stage:
-        names = list(stage.cookies)
-        async with Crowd(stage, askers=names[:200], talkers=names[200:]) as crowd:
+    async with Stage(folder, workers=workers, crowd=[f"person-{number}" for number in range(250)]) as stage:
+        async with Crowd(stage, askers=stage.people[:200], talkers=stage.people[200:]) as crowd:
             await crowd.everybody()
             for kind in kinds:
                 took = []
