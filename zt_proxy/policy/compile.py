@@ -8,6 +8,7 @@ from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import ClaimValue, Principal, unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Mode
 from zt_proxy.policy.engine import CompiledRule, Policy
+from zt_proxy.policy.machines import MachineRules
 from zt_proxy.policy.spec import Audience, RouteRules, RuleEffect, RuleSpec
 from zt_proxy.policy.templates import compile_paths
 
@@ -20,11 +21,15 @@ _SLASHES = re.compile(rb"/{2,}")
 
 
 def compile_rules(rules: RouteRules) -> Policy:
-    """The policy of one route. Raises ConfigurationError for a path template that cannot be read.
+    """The policy of one route for people. Raises ConfigurationError for a path template that cannot be read.
 
     A route in mode `off` has no rules, and so denies.
     """
-    live = [rule for rule in rules.rules if rule.mode is not Mode.OFF and rules.mode is not Mode.OFF]
+    live = [
+        rule
+        for rule in rules.rules
+        if rule.mode is not Mode.OFF and rules.mode is not Mode.OFF and not _for_machines_alone(rule)
+    ]
     compiled = [(spec, _compile_rule(spec, rules)) for spec in live]
     enforced = _deny_first(rule for spec, rule in compiled if spec.mode is Mode.ENFORCE)
     reporting = tuple(
@@ -36,6 +41,16 @@ def compile_rules(rules: RouteRules) -> Policy:
         if spec.mode is Mode.REPORT
     )
     return Policy(rules.route, enforced, reporting, report_only=rules.mode is Mode.REPORT)
+
+
+def compile_machines(rules: RouteRules) -> MachineRules:
+    """The policy of one route for integrations; templates are read when an integration first asks."""
+    return MachineRules(rules, lambda spec: _request_test(spec, spec.effect is RuleEffect.DENY, rules.case_insensitive))
+
+
+def _for_machines_alone(spec: RuleSpec) -> bool:
+    """The rule names integrations and no people: without it a deny for one integration would be one for everybody."""
+    return bool(spec.integrations) and not (spec.users or spec.groups or spec.claims)
 
 
 def _deny_first(rules: Iterable[CompiledRule]) -> tuple[CompiledRule, ...]:

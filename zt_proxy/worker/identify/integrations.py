@@ -1,0 +1,193 @@
+"""Client certificate → integration: which machine a connection is, at this moment.
+
+A connection keeps what it showed (`Shown`) and the last answer about it. The answer is made again when a revocation
+list changed or its own time is over, so that a request costs one comparison of times, and nothing that was revoked,
+expired or ended counts any longer than that (ZT-TLS-08, ZT-TLS-09).
+"""
+
+from collections.abc import Container, Iterable, Mapping
+
+import structlog
+
+from zt_proxy.core.errors import Reason
+from zt_proxy.core.session import Machine, Principal
+from zt_proxy.worker.identify.certificate import (
+    CertificateFacts,
+    RevocationList,
+    Verdict,
+    judge_chain,
+    read_certificate,
+)
+from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
+
+log = structlog.get_logger("zt_proxy.identify")
+
+REMEMBERED = 4096
+"""Chains that were read, and statements about them, that are kept: clients come back on new connections."""
+FOREVER = float("inf")
+
+
+class ClientTerms:
+    """What one set of terms asks of clients: `edge.tls` makes it of a file of authorities."""
+
+    __slots__ = ("authorities", "required", "revocation")
+
+    def __init__(
+        self, authorities: Mapping[bytes, Container[bytes]], *, required: bool = False, revocation: bool = False
+    ) -> None:
+        self.authorities = authorities
+        """Subject → keys, for every authority of the file."""
+        self.required = required
+        self.revocation = revocation
+
+
+class Shown:
+    """What a connection showed under terms that ask for a certificate, and what that means just now."""
+
+    __slots__ = ("chain", "epoch", "fingerprint", "found", "since", "terms", "until")
+
+    def __init__(self, terms: ClientTerms, chain: tuple[bytes, ...]) -> None:
+        self.terms = terms
+        self.chain = chain
+        """DER, leaf first, as TLS proved it; empty: no certificate."""
+        self.fingerprint = ""
+        self.epoch = -1
+        self.since = self.until = 0.0
+        self.found: Machine | Reason | None = None
+
+    @property
+    def speaks_for_machine(self) -> bool:
+        """Whoever this is reads no pages: it showed a certificate, or should have."""
+        return bool(self.chain) or self.terms.required
+
+
+class Integrations:
+    """The integrations of one worker, by what their certificates say. Compiled once; lists change underneath."""
+
+    def __init__(self, settings: Iterable[IntegrationSettings]) -> None:
+        self._by: dict[tuple[str, object], list[tuple[CertificateMatch, IntegrationSettings]]] = {}
+        self._principals: dict[str, Principal] = {}
+        self._lists: dict[bytes, RevocationList] = {}
+        self._read: dict[tuple[bytes, ...], tuple[CertificateFacts, ...] | str] = {}
+        self._machines: dict[tuple[str, str], Machine] = {}
+        self.epoch = 0
+        """Raised whenever an answer may have changed otherwise than by time."""
+        for one in settings:
+            self._principals[one.name] = Principal(
+                f"integration:{one.name}", "", "", name=one.name, integration=one.name, owner=one.owner
+            )
+            for match in one.certificates:
+                self._by.setdefault(_index_of(match), []).append((match, one))
+
+    def __len__(self) -> int:
+        return len(self._principals)
+
+    def revocations(self, lists: Iterable[RevocationList]) -> None:
+        """These lists are in force from now on, and no others."""
+        self._lists = {one.issuer: one for one in lists}
+        self.epoch += 1
+
+    def show(self, terms: ClientTerms, chain: tuple[bytes, ...]) -> Shown:
+        """A connection's handshake is done: this is what it showed."""
+        shown = Shown(terms, chain)
+        if chain:
+            facts = self._facts(chain)
+            if isinstance(facts, tuple):
+                shown.fingerprint = facts[0].fingerprint
+        return shown
+
+    def identify(self, shown: Shown, now: float) -> Machine | Reason | None:
+        """The machine behind a connection, why there is none, or None: no certificate, and none needed."""
+        if shown.epoch != self.epoch or not shown.since <= now <= shown.until:
+            self._judge(shown, now)
+        return shown.found
+
+    def _judge(self, shown: Shown, now: float) -> None:
+        shown.epoch = self.epoch
+        shown.since, shown.until = -FOREVER, FOREVER
+        if not shown.chain:
+            shown.found = Reason.CERTIFICATE_REQUIRED if shown.terms.required else None
+            return
+        facts = self._facts(shown.chain)
+        if isinstance(facts, str):
+            verdict = Verdict(Reason.CERTIFICATE_UNSUITABLE, facts, -FOREVER, FOREVER)
+        else:
+            lists = self._lists if shown.terms.revocation else None
+            verdict = judge_chain(facts, shown.terms.authorities, lists, now)
+        shown.since, shown.until = verdict.since, verdict.until
+        if verdict.reason is not None or isinstance(facts, str):
+            shown.found = verdict.reason or Reason.CERTIFICATE_UNSUITABLE
+            log.warning(
+                "client certificate refused", reason=shown.found.value, detail=verdict.detail, sha256=shown.fingerprint
+            )
+            return
+        shown.found = self._machine(facts[0], shown, now)
+
+    def _machine(self, leaf: CertificateFacts, shown: Shown, now: float) -> Machine | Reason:
+        found = self._match(leaf)
+        if isinstance(found, Reason):
+            return found
+        if found.expires is not None:
+            if now > found.expires:
+                return Reason.INTEGRATION_EXPIRED
+            shown.until = min(shown.until, found.expires)
+        machine = Machine(self._principals[found.name], leaf.fingerprint, shown.until)
+        # The same object while nothing changed: what was signed for it is found by identity.
+        key = (leaf.fingerprint, found.name)
+        known = self._machines.get(key)
+        if known is not None and known.until == machine.until:
+            return known
+        if len(self._machines) >= REMEMBERED:
+            self._machines.clear()
+        self._machines[key] = machine
+        return machine
+
+    def _match(self, leaf: CertificateFacts) -> IntegrationSettings | Reason:
+        """The one integration of a certificate; the common name is never looked at alone (ZT-TLS-06)."""
+        keys: list[tuple[str, object]] = [("sha256", leaf.fingerprint), ("subject", leaf.subject_key)]
+        keys += [("uri", uri) for uri in leaf.uris]
+        keys += [("dns", name) for name in leaf.dns]
+        found: dict[str, IntegrationSettings] = {}
+        for key in keys:
+            for match, integration in self._by.get(key, ()):
+                if not _fits(match, leaf):
+                    continue
+                if match.san_uri and len(leaf.uris) > 1:  # one certificate, one identity (SPIFFE X.509-SVID §2)
+                    return Reason.CERTIFICATE_AMBIGUOUS
+                found[integration.name] = integration
+        if len(found) > 1:
+            return Reason.CERTIFICATE_AMBIGUOUS
+        return next(iter(found.values()), Reason.CERTIFICATE_UNKNOWN)
+
+    def _facts(self, chain: tuple[bytes, ...]) -> tuple[CertificateFacts, ...] | str:
+        known = self._read.get(chain)
+        if known is None:
+            try:
+                known = tuple(map(read_certificate, chain))
+            except ValueError as error:
+                known = str(error)
+            if len(self._read) >= REMEMBERED:
+                self._read.clear()
+            self._read[chain] = known
+        return known
+
+
+def _index_of(match: CertificateMatch) -> tuple[str, object]:
+    """Under which of its conditions a match is found; a match without any is found under none."""
+    if match.sha256:
+        return ("sha256", match.sha256)
+    if match.san_uri:
+        return ("uri", match.san_uri)
+    if match.san_dns:
+        return ("dns", match.san_dns)
+    return ("subject", match.subject) if match.subject and match.issuer else ("nothing", "")
+
+
+def _fits(match: CertificateMatch, leaf: CertificateFacts) -> bool:
+    return (
+        (not match.sha256 or match.sha256 == leaf.fingerprint)
+        and (not match.san_uri or match.san_uri in leaf.uris)
+        and (not match.san_dns or match.san_dns in leaf.dns)
+        and (not match.issuer or match.issuer == leaf.issuer_key)
+        and (not match.subject or match.subject == leaf.subject_key)
+    )

@@ -1,0 +1,1 @@
+"""What stands between a permitted request and too much of it."""
