@@ -110,6 +110,10 @@ class KeyRing:
         """A ring with one more key; everything sealed before still opens."""
         return KeyRing({**self._keys, self.current + 1: secrets.token_bytes(32)})
 
+    def export(self) -> dict[int, bytes]:
+        """Every key by its number, for the link to workers; `KeyRing(exported)` is the same ring."""
+        return dict(self._keys)
+
     def key(self, number: int, purpose: str) -> bytes:
         """Raises KeyError for a number that is not in the ring."""
         return subkey(self._keys[number], purpose)

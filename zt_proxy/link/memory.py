@@ -1,51 +1,83 @@
 """The link inside one process: direct calls, with the same promises that a link between processes must keep.
 
-    worker ──session, activity──►  MemoryLink  ──►  SessionAuthority (control)
-    worker ◄──invalidate, key────  MemoryLink  ◄──  control
+    worker ──session, activity, idle note──►  MemoryLink  ──►  SessionAuthority (control)
+    worker ◄──invalidation, key, list, note─  MemoryLink  ◄──  control
 
 What `session` gives was still true after the last invalidation that workers have seen: a look-up that was overtaken by
 one is made again, so that a revoked session can never be cached after its own revocation (ZT-NET-02).
 """
 
-from typing import Protocol
+import os
+from collections.abc import Iterable
 
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.session import Session
-from zt_proxy.link.messages import Invalidation, SigningKey, WorkerLink
+from zt_proxy.link.ledger import Ledger
+from zt_proxy.link.messages import (
+    CLOSED,
+    AskHandler,
+    Change,
+    IdleNote,
+    Invalidation,
+    RevocationList,
+    SessionAuthority,
+    SigningKey,
+    WorkerLink,
+    WorkerState,
+)
 
 OVERTAKEN = 16
 """Look-ups that may be overtaken in a row before the link gives up and says so."""
 
 
-class SessionAuthority(Protocol):
-    """The part of control that knows which sessions live."""
+class _Attached:
+    """A worker, and how far it has come."""
 
-    async def session(self, handle_hash: bytes, host: str) -> Session | None: ...
+    __slots__ = ("answer", "applied", "boot", "link", "number")
 
-    def activity(self, sid: str, at: float) -> None: ...
+    def __init__(self, link: WorkerLink, number: int, boot: str, answer: AskHandler | None) -> None:
+        self.link = link
+        self.number = number
+        self.boot = boot
+        self.answer = answer
+        self.applied = 0
+
+    def apply(self, change: Change, lists: tuple[RevocationList, ...]) -> None:
+        """Put one change in force here. `lists`: all that count now."""
+        body = change.body
+        if isinstance(body, Invalidation):
+            self.link.invalidate(body)
+        elif isinstance(body, SigningKey):
+            self.link.signing_key(body)
+        elif isinstance(body, IdleNote):
+            self.link.idle_note(body)
+        else:
+            self.link.revocation_lists(lists)
+
+    def state(self) -> WorkerState:
+        return WorkerState(self.number, self.boot, os.getpid(), True, self.applied, 0.0)
 
 
 class MemoryLink:
-    """`ControlLink` for the workers of this process, and the way for control to reach them."""
+    """`ControlLink` for the workers of this process, and `WorkersLink` for control."""
 
     def __init__(self, authority: SessionAuthority) -> None:
         self._authority = authority
-        self._workers: list[WorkerLink] = []
-        self._key: SigningKey | None = None
-        self._sequence: int | None = None
-        self._turns = 0
+        self._workers: list[_Attached] = []
+        self._ledger = Ledger()
         self._open = True
 
     # towards control
 
     async def session(self, handle_hash: bytes, host: str) -> Session | None:
         """See `ControlLink.session`. Raises UnavailableError(CONTROL_UNAVAILABLE) once the link is closed."""
+        ledger = self._ledger
         for _ in range(OVERTAKEN):
-            turns = self._turns
+            number = ledger.number
             if not self._open:
                 break
             session = await self._authority.session(handle_hash, host)
-            if self._open and (session is None or turns == self._turns):
+            if self._open and (session is None or not ledger.touched(session.sid, number)):
                 return session
         raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "the link is closed or never quiet")
 
@@ -53,60 +85,94 @@ class MemoryLink:
         if self._open:
             self._authority.activity(sid, at)
 
+    def idle_note(self, sid: str, route: str, at: float) -> None:
+        if self._open:
+            self._tell(self._ledger.idle_note(IdleNote(sid, route, at)))
+
     def alive(self) -> bool:
         return self._open
 
     # towards the workers
 
-    def attach(self, worker: WorkerLink) -> None:
-        """From now on this worker hears every change; it gets the current signing key at once."""
-        self._workers.append(worker)
-        if self._key is not None:
-            worker.signing_key(self._key)
+    def attach(self, worker: WorkerLink, *, number: int = 0, boot: str = "", answer: AskHandler | None = None) -> None:
+        """From now on this worker hears every change; it gets what is in force at once. `answer`: what `ask` asks."""
+        ledger = self._ledger
+        attached = _Attached(worker, number, boot, answer)
+        for change in ledger.in_force():
+            if isinstance(change.body, SigningKey):
+                worker.signing_key(change.body)
+        if ledger.lists:
+            worker.revocation_lists(tuple(ledger.lists.values()))
+        for note in ledger.notes:
+            worker.idle_note(note)
+        attached.applied = ledger.number
+        self._workers.append(attached)
 
     def detach(self, worker: WorkerLink) -> None:
         """The worker drains and need not hear any more. Raises ValueError if it was not attached."""
-        self._workers.remove(worker)
+        for attached in self._workers:
+            if attached.link is worker:
+                self._workers.remove(attached)
+                return
+        raise ValueError("this worker is not attached")
 
     def invalidate(self, change: Invalidation) -> None:
         """Put a change in force on every worker before returning.
 
         A number seen before is a repetition and dropped; a gap means that changes were lost, and orders every worker
-        to forget everything.
+        to forget everything. Raises what a worker raised, after telling the others.
         """
-        if self._sequence is not None and change.sequence <= self._sequence:
-            return
-        gap = self._sequence is not None and change.sequence > self._sequence + 1
-        self._sequence = change.sequence
-        self._turns += 1
-        told = Invalidation(change.sequence, "", "resync") if gap else change
-        self._tell(told)
+        self._tell(self._ledger.invalidate(change))
 
     def signing_key(self, key: SigningKey) -> None:
         """Hand a new signing key to every worker, and to each that attaches later."""
-        self._key = key
-        for worker in tuple(self._workers):
-            worker.signing_key(key)
+        self._tell(self._ledger.signing_key(key))
+
+    def revocation_lists(self, lists: Iterable[RevocationList]) -> None:
+        """Hand the lists to every worker, if they differ from those before, and to each that attaches later."""
+        self._tell(self._ledger.revocation_lists(lists))
 
     @property
     def sequence(self) -> int:
-        """Number of the last change that every worker has in force; 0 before the first."""
-        return self._sequence or 0
+        return self._ledger.number
+
+    async def settled(self, sequence: int, within: float) -> bool:
+        """See `WorkersLink.settled`. At once: a change is in force when the call that made it returned."""
+        return not self._open or all(worker.applied >= sequence for worker in self._workers)
+
+    def workers(self) -> list[WorkerState]:
+        return [worker.state() for worker in sorted(self._workers, key=lambda each: each.number)]
+
+    async def ask(self, worker: WorkerState, what: str, within: float = 1.0) -> bytes:
+        for attached in self._workers:
+            if attached.state().key == worker.key and attached.answer is not None:
+                try:
+                    return attached.answer(what)
+                except KeyError:
+                    break
+        raise UnavailableError(Reason.CONTROL_UNAVAILABLE, f"worker {worker.key} does not say {what}")
 
     def close(self) -> None:
         """Control goes away: `alive` turns false, nothing may be decided any more, and workers forget everything."""
         if self._open:
             self._open = False
-            self._turns += 1
-            self._tell(Invalidation(self.sequence + 1, "", "closed"))
+            self._each(Change(self._ledger.number, Invalidation(self._ledger.number, "", CLOSED)))
 
-    def _tell(self, change: Invalidation) -> None:
+    def _tell(self, changes: list[Change]) -> None:
+        for change in changes:
+            self._each(change)
+
+    def _each(self, change: Change) -> None:
         """A worker that fails to take a change in must not keep it from the others; the first failure is raised."""
         failure: Exception | None = None
+        lists = tuple(self._ledger.lists.values())
         for worker in tuple(self._workers):
             try:
-                worker.invalidate(change)
+                worker.apply(change, lists)
             except Exception as error:
                 failure = failure or error
+            else:
+                if worker.applied >= change.number - 1:  # one that failed before has not caught up since
+                    worker.applied = max(worker.applied, change.number)
         if failure is not None:
             raise failure

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.keys import CookieMac, KeyRing
-from zt_proxy.link.messages import CHANGED, ControlLink, Invalidation, SigningKey
+from zt_proxy.link.messages import CHANGED, ControlLink, IdleNote, Invalidation, RevocationList, SigningKey
 from zt_proxy.link.ring import RingWriter, ring_path
 from zt_proxy.worker.edge.listener import Listener
 from zt_proxy.worker.edge.sockets import Key, bind, key_of
@@ -52,6 +52,8 @@ class Worker:
         self.sessions = SessionCache(CookieMac(ring), link, clock)
         self.ports: dict[str, int] = {}
         """Port of each listener by name, once started."""
+        self.revoked: tuple[RevocationList, ...] = ()
+        """The certificates that authorities have revoked, as control read their lists last."""
         path = ring_path(settings.runtime_dir, number, boot)
         self._ring = RingWriter.create(path, settings.ring_bytes, worker=number, boot=boot)
         self.recorder = Recorder(self._ring, worker=number, boot=boot, clock=clock)
@@ -270,6 +272,15 @@ class Worker:
         self._key = key
         for world in (self.world, *self._retired):
             world.signer.key(key)
+
+    def revocation_lists(self, lists: tuple[RevocationList, ...]) -> None:
+        self.revoked = lists
+
+    def idle_note(self, note: IdleNote) -> None:
+        """A route of some worker found a session idle: it is so here, too."""
+        known = self.sessions.idle_at.get((note.sid, note.route))
+        if known is None or known < note.at:
+            self.sessions.found_idle(note.sid, note.route, note.at)
 
     # ---- parts ----
 
