@@ -11,14 +11,24 @@ store cannot commit the end of a session, the session is dead all the same in th
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 from cachetools import LRUCache
 
 from zt_proxy.control.identity.types import VerifiedLogin
+from zt_proxy.control.session.directory import SessionDirectory
+from zt_proxy.control.session.live import Live
 from zt_proxy.control.session.logins import PendingLogins
-from zt_proxy.control.session.record import SessionRecord, open_record, seal_record, sealed_now, subject_hash
+from zt_proxy.control.session.record import (
+    SessionRecord,
+    names_of,
+    open_record,
+    seal_record,
+    sealed_now,
+    subject_hash,
+)
 from zt_proxy.control.session.sqlite import SqliteStore
 from zt_proxy.control.session.store import HandleRow, SessionRow, SessionStore
 from zt_proxy.control.settings import ControlSettings, SessionSettings
@@ -33,6 +43,8 @@ CACHED = 100_000
 """Sessions and handles kept in memory in front of the store."""
 FLUSH_EVERY = 5.0
 SWEEP_EVERY = 60.0
+TOGETHER = 500
+"""Sessions ended in one commit: look-ups wait no longer than for that."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,24 +57,9 @@ async def open_sessions(settings: ControlSettings, worker_ring: KeyRing, clock: 
     private_directory(settings.state_dir)
     store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
     store = await SqliteStore.open(settings.state_dir / "sessions.db")
-    return await SessionManager.open(store, settings.session, worker_ring, store_ring, clock)
-
-
-class _Live:
-    """A cached session: the sealed record's content, and the one thing about it that moves."""
-
-    __slots__ = ("last_activity", "record")
-
-    def __init__(self, record: SessionRecord, last_activity: float) -> None:
-        self.record = record
-        self.last_activity = last_activity
-
-    def dead(self, now: float) -> Reason | None:
-        if now >= self.record.absolute_deadline:
-            return Reason.SESSION_EXPIRED
-        if now >= self.last_activity + self.record.idle_timeout:
-            return Reason.SESSION_IDLE
-        return None
+    manager = await SessionManager.open(store, settings.session, worker_ring, store_ring, clock)
+    await manager.directory().name_old()
+    return manager
 
 
 class SessionManager:
@@ -84,7 +81,7 @@ class SessionManager:
         self._ring = store_ring
         self._clock = clock
         self._sequence = sequence
-        self._live: LRUCache[str, _Live] = LRUCache(CACHED)
+        self._live: LRUCache[str, Live] = LRUCache(CACHED)
         self._handles: LRUCache[bytes, tuple[str, str]] = LRUCache(CACHED)
         self._moved: dict[str, float] = {}
         self._ended: dict[str, float] = {}
@@ -111,6 +108,14 @@ class SessionManager:
     def logins(self, settings: ControlSettings) -> PendingLogins:
         """The logins under way, in the same store."""
         return PendingLogins(self._store, self._ring, settings, self._clock)
+
+    def configure(self, settings: SessionSettings) -> None:
+        """Time-outs of sessions made from now on; those that live keep the deadlines they were made with."""
+        self._settings = settings
+
+    def directory(self) -> SessionDirectory:
+        """The sessions as an operator looks for them."""
+        return SessionDirectory(self, self._store, self._ring, self._clock)
 
     def on_change(self, announce: Callable[[Invalidation], None]) -> None:
         """Where invalidations go (`MemoryLink.invalidate`): after the commit, before the change counts as done."""
@@ -144,9 +149,10 @@ class SessionManager:
                 idle_timeout=record.idle_timeout,
                 absolute_deadline=record.absolute_deadline,
                 blob=seal_record(self._ring, record),
-            )
+            ),
+            names_of(self._ring, login.principal),
         )
-        self._live[record.sid] = _Live(record, now)
+        self._live[record.sid] = Live(record, now)
         return record
 
     async def issue_handle(self, sid: str, host: str) -> str:
@@ -191,7 +197,7 @@ class SessionManager:
         live = await self._alive(sid)
         if live is None or own_host != host:
             return None
-        return _session(live, host)
+        return live.session(host)
 
     async def record(self, sid: str) -> SessionRecord | None:
         """What is known of a live session beyond what workers may see; None if it is over. Raises UnavailableError."""
@@ -241,32 +247,101 @@ class SessionManager:
 
         Raises UnavailableError if the end could not be made durable; it is dead in this process and tried again.
         """
-        self._ended[sid] = self._clock.now()
-        self._live.pop(sid, None)
-        self._moved.pop(sid, None)
-        self._unwritten.add(sid)
-        # Whoever asked may go away; the end must still reach the store and every worker.
-        task = asyncio.ensure_future(self._end(sid, reason))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        await asyncio.shield(task)
+        await self.end_many((sid,), reason)
 
-    async def _end(self, sid: str, reason: str) -> None:
-        async with self._changing:
-            sequence = self._sequence + 1
-            try:
-                await self._store.end_session(sid, sequence)
-                self._unwritten.discard(sid)
-            finally:
-                self._tell(sequence, sid, reason)
-        log.info("session ended", sid=sid, reason=reason)
+    async def end_many(self, sids: Sequence[str], reason: str) -> None:
+        """End several sessions, as `end`."""
+        await self._bury(sids, self._end(tuple(sids), reason))
+
+    async def end_all(self, reason: str) -> int:
+        """End every session there is; gives how many. As `end`."""
+        sids = await self._store.sids()
+        await self._bury(sids, self._end_all(sids, reason))
+        return len(sids)
 
     async def end_subject(self, issuer: str, subject: str, reason: str) -> int:
         """End every session of a person; gives how many. Raises UnavailableError."""
         sids = await self._store.sessions_of(subject_hash(self._ring, issuer, subject))
-        for sid in sids:
-            await self.end(sid, reason)
+        await self.end_many(sids, reason)
         return len(sids)
+
+    async def _bury(self, sids: Sequence[str], ending: Coroutine[Any, Any, None]) -> None:
+        now = self._clock.now()
+        for sid in sids:
+            self._ended[sid] = now
+            self._live.pop(sid, None)
+            self._moved.pop(sid, None)
+        self._unwritten.update(sids)
+        # Whoever asked may go away; the end must still reach the store and every worker.
+        await asyncio.shield(self._keep(ending))
+
+    async def _end(self, sids: tuple[str, ...], reason: str) -> None:
+        failure: Exception | None = None
+        for first in range(0, len(sids), TOGETHER):
+            some = sids[first : first + TOGETHER]
+            async with self._changing:
+                try:
+                    await self._store.end_sessions(some, self._sequence + len(some))
+                    self._unwritten.difference_update(some)
+                except UnavailableError as error:
+                    failure = error  # the workers hear of all of them all the same
+                for sid in some:
+                    try:
+                        self._tell(self._sequence + 1, sid, reason)
+                    except Exception as error:
+                        failure = failure or error
+        log.info("sessions ended", sessions=len(sids), sid=sids[0] if len(sids) == 1 else "", reason=reason)
+        if failure is not None:
+            raise failure
+
+    async def _end_all(self, sids: tuple[str, ...], reason: str) -> None:
+        """Without handles and codes nobody comes in: that is one quick commit. The sessions themselves follow."""
+        async with self._changing:
+            try:
+                await self._store.drop_handles(self._sequence + 1)
+                self._live.clear()
+                self._handles.clear()
+            finally:
+                self._tell(self._sequence + 1, "", reason)
+        self._keep(self._finish())
+        log.info("sessions ended", sessions=len(sids), sid="all", reason=reason)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Go on with it whoever stops waiting."""
+        task = asyncio.ensure_future(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
+
+    async def _finish(self) -> None:
+        try:
+            await self._delete_ended()
+        except UnavailableError as error:  # the next sweep tries again
+            log.error("session store unavailable", detail=error.detail)
+
+    async def _delete_ended(self) -> None:
+        """Finish ends that are not in the store yet, in commits so small that look-ups do not wait for them."""
+        unwritten = tuple(self._unwritten)
+        for first in range(0, len(unwritten), TOGETHER):
+            some = unwritten[first : first + TOGETHER]
+            await self._store.end_sessions(some, self._sequence)
+            self._unwritten.difference_update(some)
+
+    # an operator looks
+
+    @property
+    def sequence(self) -> int:
+        """Number of the last change."""
+        return self._sequence
+
+    def last_activity(self, sid: str, stored: float) -> float:
+        """When a person was last active, as far as anybody knows by now; `stored` is what the store says."""
+        live = self._live.get(sid)
+        return max(stored, live.last_activity if live is not None else 0.0, self._moved.get(sid, 0.0))
+
+    def ended(self, sid: str) -> bool:
+        """The session is over, also when the store does not know it yet."""
+        return sid in self._ended
 
     # upkeep
 
@@ -284,20 +359,24 @@ class SessionManager:
     async def sweep(self) -> None:
         """End what is idle or past its time, drop stale logins, finish ends that could not be written."""
         now = self._clock.now()
-        for sid in tuple(self._unwritten):
-            await self._store.end_session(sid, self._sequence)
-            self._unwritten.discard(sid)
+        await self._delete_ended()
         await self.flush()
-        for sid in await self._store.overdue(now):
-            live = await self._alive(sid)
-            if live is None and sid not in self._ended:
-                await self.end(sid, Reason.SESSION_EXPIRED.value)
+        overdue = [sid for sid in await self._store.overdue(now) if self._over(sid, now)]
+        if overdue:
+            await self.end_many(overdue, Reason.SESSION_EXPIRED.value)
         await self._store.sweep(now)
         await self._reseal()
         # A tombstone only guards look-ups that were under way; those are over long since.
         for sid, at in tuple(self._ended.items()):
             if at < now - SWEEP_EVERY and sid not in self._unwritten:
                 del self._ended[sid]
+
+    def _over(self, sid: str, now: float) -> bool:
+        """Whether a session that the store calls overdue really is: someone may have been active since it was asked."""
+        live = self._live.get(sid)
+        if sid in self._ended or sid in self._moved:
+            return False
+        return live is None or live.dead(now) is not None
 
     async def _reseal(self) -> None:
         """After a rotation of the key ring, records that were read are written back under the new key."""
@@ -334,7 +413,7 @@ class SessionManager:
         self._sequence = sequence
         self._announce(Invalidation(sequence, sid, reason))
 
-    async def _alive(self, sid: str) -> _Live | None:
+    async def _alive(self, sid: str) -> Live | None:
         """The session if both deadlines allow it; a dead one is ended here and now."""
         if sid in self._ended:
             return None
@@ -350,7 +429,7 @@ class SessionManager:
             return None
         return live
 
-    def _remember(self, row: SessionRow) -> _Live | None:
+    def _remember(self, row: SessionRow) -> Live | None:
         """Put a row into the cache, unless its session ended while it was read or its blob does not open."""
         if row.sid in self._ended:
             return None
@@ -364,7 +443,7 @@ class SessionManager:
             return None
         if not sealed_now(self._ring, row.blob):
             self._old_seal.add(row.sid)
-        live = _Live(record, row.last_activity)
+        live = Live(record, row.last_activity)
         moved = self._moved.get(row.sid)
         if moved is not None and moved > live.last_activity and live.dead(moved) is None:
             live.last_activity = moved
@@ -374,21 +453,3 @@ class SessionManager:
 
 def _nobody(change: Invalidation) -> None:
     """Before anyone listens, nobody has cached anything."""
-
-
-def _session(live: _Live, host: str) -> Session:
-    record = live.record
-    return Session(
-        sid=record.sid,
-        host=host,
-        principal=record.principal,
-        acr=record.acr,
-        amr=record.amr,
-        mfa=record.mfa,
-        auth_time=record.auth_time,
-        created=record.created,
-        last_activity=live.last_activity,
-        idle_timeout=record.idle_timeout,
-        absolute_deadline=record.absolute_deadline,
-        unlocks=record.unlocks,
-    )

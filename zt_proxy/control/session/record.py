@@ -75,3 +75,17 @@ def subject_hash(ring: KeyRing, issuer: str, subject: str) -> bytes:
     """
     text = f"{len(issuer)}:{issuer}{subject}".encode()
     return hmac.digest(ring.key(1, "subject-index"), text, "sha256")
+
+
+def name_hash(ring: KeyRing, text: str) -> bytes:
+    """By which the store finds the sessions of a subject or an e-mail address (case folded), whoever vouched for them.
+
+    Keyed as `subject_hash`, so that a stolen store does not tell who is signed in.
+    """
+    return hmac.digest(ring.key(1, "name-index"), text.casefold().encode(), "sha256")
+
+
+def names_of(ring: KeyRing, principal: Principal) -> tuple[bytes, ...]:
+    """Every name under which an operator may look for a person."""
+    texts = {principal.subject, *((principal.email,) if principal.email else ())}
+    return tuple(sorted({name_hash(ring, text) for text in texts}))

@@ -6,7 +6,7 @@ revocation (ended sessions, replaced handles) the commit is made with synchronou
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -24,10 +24,17 @@ CREATE TABLE IF NOT EXISTS sessions (
   sid TEXT PRIMARY KEY, subject BLOB NOT NULL, last_activity REAL NOT NULL, idle_timeout REAL NOT NULL,
   absolute_deadline REAL NOT NULL, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_subject ON sessions(subject);
+CREATE INDEX IF NOT EXISTS sessions_absolute ON sessions(absolute_deadline, sid);
+CREATE INDEX IF NOT EXISTS sessions_idle ON sessions(last_activity + idle_timeout);
 CREATE TABLE IF NOT EXISTS handles (
   handle_hash BLOB PRIMARY KEY, sid TEXT NOT NULL REFERENCES sessions(sid) ON DELETE CASCADE,
   host TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS handles_sid ON handles(sid, host);
+CREATE INDEX IF NOT EXISTS handles_host ON handles(host, sid);
+CREATE TABLE IF NOT EXISTS names (
+  name BLOB NOT NULL, sid TEXT NOT NULL REFERENCES sessions(sid) ON DELETE CASCADE,
+  PRIMARY KEY (name, sid)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS names_sid ON names(sid);
 CREATE TABLE IF NOT EXISTS codes (
   code_hash BLOB PRIMARY KEY, expires REAL NOT NULL, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS transactions (
@@ -91,12 +98,13 @@ class SqliteStore:
 
         return await self._run(work, reads=True)
 
-    async def insert_session(self, row: SessionRow) -> None:
+    async def insert_session(self, row: SessionRow, names: Sequence[bytes] = ()) -> None:
         def work(db: sqlite3.Connection) -> None:
             db.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)",
                 (row.sid, row.subject, row.last_activity, row.idle_timeout, row.absolute_deadline, row.blob),
             )
+            db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", [(name, row.sid) for name in names])
 
         await self._run(work)
 
@@ -150,12 +158,22 @@ class SqliteStore:
 
         await self._run(work)
 
-    async def end_session(self, sid: str, sequence: int) -> bool:
-        def work(db: sqlite3.Connection) -> bool:
-            _count(db, sequence)
-            return db.execute("DELETE FROM sessions WHERE sid=?", (sid,)).rowcount == 1
+    async def end_sessions(self, sids: Sequence[str], sequence: int) -> None:
+        rows = [(sid,) for sid in sids]
 
-        return await self._run(work, durable=True)
+        def work(db: sqlite3.Connection) -> None:
+            _count(db, sequence)
+            db.executemany("DELETE FROM sessions WHERE sid=?", rows)
+
+        await self._run(work, durable=True)
+
+    async def drop_handles(self, sequence: int) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            _count(db, sequence)
+            for table in ("handles", "codes"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608
+
+        await self._run(work, durable=True)
 
     async def sessions_of(self, subject: bytes) -> tuple[str, ...]:
         def work(db: sqlite3.Connection) -> tuple[str, ...]:
@@ -166,9 +184,75 @@ class SqliteStore:
     async def overdue(self, now: float) -> tuple[str, ...]:
         def work(db: sqlite3.Connection) -> tuple[str, ...]:
             found = db.execute(
-                "SELECT sid FROM sessions WHERE absolute_deadline<=? OR last_activity+idle_timeout<=?", (now, now)
+                "SELECT sid FROM sessions WHERE absolute_deadline<=? "
+                "UNION SELECT sid FROM sessions WHERE last_activity+idle_timeout<=?",
+                (now, now),
             )
             return tuple(sid for (sid,) in found)
+
+        return await self._run(work, reads=True)
+
+    # for the operator
+
+    async def sids(self) -> tuple[str, ...]:
+        return await self._run(lambda db: tuple(sid for (sid,) in db.execute("SELECT sid FROM sessions")), reads=True)
+
+    async def count_sessions(self) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            count: int = db.execute("SELECT COUNT(*) FROM sessions").fetchone()[0]
+            return count
+
+        return await self._run(work, reads=True)
+
+    async def named(self, name: bytes) -> tuple[str, ...]:
+        def work(db: sqlite3.Connection) -> tuple[str, ...]:
+            return tuple(sid for (sid,) in db.execute("SELECT sid FROM names WHERE name=?", (name,)))
+
+        return await self._run(work, reads=True)
+
+    async def unnamed(self, limit: int) -> tuple[SessionRow, ...]:
+        def work(db: sqlite3.Connection) -> tuple[SessionRow, ...]:
+            found = db.execute(
+                f"SELECT {_SESSION} FROM sessions WHERE NOT EXISTS "  # noqa: S608
+                "(SELECT 1 FROM names WHERE names.sid=sessions.sid) LIMIT ?",
+                (limit,),
+            )
+            return tuple(SessionRow(*row) for row in found)
+
+        return await self._run(work, reads=True)
+
+    async def put_names(self, names: Sequence[tuple[bytes, str]]) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT OR IGNORE INTO names SELECT ?, sid FROM sessions WHERE sid=?", names)
+
+        await self._run(work)
+
+    async def page(
+        self, after: tuple[float, str] | None, limit: int, host: str | None
+    ) -> tuple[tuple[SessionRow, tuple[str, ...]], ...]:
+        deadline, sid = after or (float("inf"), "")
+        if host is None:
+            sql = (
+                f"SELECT {_SESSION} FROM sessions WHERE (absolute_deadline, sid) < (?, ?) "  # noqa: S608
+                "ORDER BY absolute_deadline DESC, sid DESC LIMIT ?"
+            )
+            values: tuple[object, ...] = (deadline, sid, limit)
+        else:
+            sql = (
+                f"SELECT {_SESSION} FROM handles JOIN sessions USING (sid) WHERE host=? AND sid>? "  # noqa: S608
+                "ORDER BY handles.sid LIMIT ?"
+            )
+            values = (host, sid, limit)
+
+        def work(db: sqlite3.Connection) -> tuple[tuple[SessionRow, tuple[str, ...]], ...]:
+            return tuple((SessionRow(*row), _hosts(db, row[0])) for row in db.execute(sql, values).fetchall())
+
+        return await self._run(work, reads=True)
+
+    async def rows(self, sids: Sequence[str]) -> tuple[tuple[SessionRow, tuple[str, ...]], ...]:
+        def work(db: sqlite3.Connection) -> tuple[tuple[SessionRow, tuple[str, ...]], ...]:
+            found = [db.execute(f"SELECT {_SESSION} FROM sessions WHERE sid=?", (s,)).fetchone() for s in sids]  # noqa: S608
+            return tuple((SessionRow(*row), _hosts(db, row[0])) for row in found if row is not None)
 
         return await self._run(work, reads=True)
 
@@ -249,6 +333,10 @@ def _connect(path: Path) -> sqlite3.Connection:
         if version not in {0, VERSION}:
             raise ConfigurationError(f"{path}: session store of version {version}; this program reads {VERSION}")
         connection.executescript(SCHEMA)
+        # Nobody can come in by these any more: an end of everything, or a sign-in, was cut off by the end of control.
+        connection.execute(
+            "DELETE FROM sessions WHERE NOT EXISTS (SELECT 1 FROM handles WHERE handles.sid=sessions.sid)"
+        )
         connection.execute(f"PRAGMA user_version={VERSION}")
     except BaseException:
         connection.close()
@@ -272,6 +360,10 @@ def _transact(connection: sqlite3.Connection, work: Work[T], durable: bool, read
     finally:
         if durable:
             connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _hosts(db: sqlite3.Connection, sid: str) -> tuple[str, ...]:
+    return tuple(host for (host,) in db.execute("SELECT host FROM handles WHERE sid=? ORDER BY host", (sid,)))
 
 
 def _count(db: sqlite3.Connection, sequence: int) -> None:

@@ -8,7 +8,7 @@ Every method raises UnavailableError(STORE_UNAVAILABLE) when the store cannot an
 fall-back to memory (FIELD 16).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -60,7 +60,8 @@ class SessionStore(Protocol):
     async def sequence(self) -> int:
         """Number of the last committed change; 0 in a new store."""
 
-    async def insert_session(self, row: SessionRow) -> None: ...
+    async def insert_session(self, row: SessionRow, names: Sequence[bytes] = ()) -> None:
+        """`names` are keyed hashes by which `named` finds the session: of its subject, of its e-mail address."""
 
     async def session(self, sid: str) -> SessionRow | None: ...
 
@@ -78,16 +79,45 @@ class SessionStore(Protocol):
     async def touch(self, activity: Mapping[str, float]) -> None:
         """Move last activity forward, where it lies inside both deadlines."""
 
-    async def end_session(self, sid: str, sequence: int) -> bool:
-        """Delete a session and its handles; durable when it returns. False if it was not there.
+    async def end_sessions(self, sids: Sequence[str], sequence: int) -> None:
+        """Delete sessions and their handles, whole or not at all; durable when it returns. Those not there are skipped.
 
         Codes under way may stay: there is no session left that a handle could be issued for.
+        """
+
+    async def drop_handles(self, sequence: int) -> None:
+        """Delete every handle and code, at once however many there are; durable when it returns.
+
+        Sessions without a handle are deleted when the store is opened.
         """
 
     async def sessions_of(self, subject: bytes) -> tuple[str, ...]: ...
 
     async def overdue(self, now: float) -> tuple[str, ...]:
         """Ids of sessions past one of their deadlines."""
+
+    async def sids(self) -> tuple[str, ...]:
+        """Ids of all sessions."""
+
+    async def count_sessions(self) -> int: ...
+
+    async def named(self, name: bytes) -> tuple[str, ...]:
+        """Ids of the sessions stored with this name."""
+
+    async def unnamed(self, limit: int) -> tuple[SessionRow, ...]:
+        """Sessions without a name: an earlier version of the program stored them."""
+
+    async def put_names(self, names: Sequence[tuple[bytes, str]]) -> None:
+        """Add (name, session id), where the session is still there."""
+
+    async def page(
+        self, after: tuple[float, str] | None, limit: int, host: str | None
+    ) -> tuple[tuple[SessionRow, tuple[str, ...]], ...]:
+        """Sessions and their hosts, from behind (absolute deadline, id) on: the newest sign-in first, those of one host
+        by id."""
+
+    async def rows(self, sids: Sequence[str]) -> tuple[tuple[SessionRow, tuple[str, ...]], ...]:
+        """The same for those of `sids` that are there."""
 
     async def put_code(self, row: CodeRow) -> None: ...
 
