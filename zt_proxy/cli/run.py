@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="The YAML file to serve.")],
 ) -> None:
-    """Serve a configuration until SIGTERM or Ctrl-C."""
-    from zt_proxy.processes import single
+    """Serve a configuration until SIGTERM or Ctrl-C; SIGHUP, or a change of any file it names, reads it again."""
+    from zt_proxy.processes import start
 
-    raise typer.Exit(single.main(config))
+    raise typer.Exit(start.main(config))

@@ -133,6 +133,11 @@ class AssertionKeys:
         path = state_dir / FILE
         return cls(path, clock, rotation, overlap, _read(path))
 
+    def schedule(self, rotation: float, overlap: float) -> None:
+        """Rotate at another age from now on, and keep what is retired published for another time; both in seconds."""
+        self._rotation = rotation
+        self._overlap = max(overlap, MINIMUM_OVERLAP)
+
     def current(self) -> SigningKey:
         """The key that signs now, for the workers."""
         return SigningKey(self._current.jwk["kid"], self._current.private_der)

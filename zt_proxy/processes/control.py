@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from aiohttp import web
@@ -11,6 +13,8 @@ from aiohttp import web
 from zt_proxy.control.assertion_keys import AssertionKeys
 from zt_proxy.control.audit.writer import AuditWriter
 from zt_proxy.control.identity.provider import OidcProvider
+from zt_proxy.control.integrations.revocation import Source
+from zt_proxy.control.integrations.watch import CrlWatcher
 from zt_proxy.control.portal.app import build_portal
 from zt_proxy.control.portal.runner import PortalRunner
 from zt_proxy.control.portal_verifier import AssertionPortalVerifier
@@ -19,15 +23,62 @@ from zt_proxy.control.settings import ControlSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.private import private_directory
-from zt_proxy.link.memory import MemoryLink
+from zt_proxy.link.messages import SessionAuthority, WorkersLink
 
 KEY_CHECK = 60.0
 """Seconds between looks whether the assertion key is due for rotation."""
+OVERLAP = 10.0
+"""Seconds for which the portal of before still answers those who hold a connection to it."""
 
 log = structlog.get_logger("zt_proxy.control")
 
 
-class Control:
+class ControlSideLink(WorkersLink, Protocol):
+    """The link's end that control holds, and lets go of at its own end."""
+
+    def close(self) -> Awaitable[None] | None: ...
+
+
+L = TypeVar("L", bound=ControlSideLink)
+Connect = Callable[[SessionAuthority, KeyRing], L]
+"""Makes the link over which workers ask this authority."""
+
+
+class Front:
+    """The portal of one configuration: its providers, and its server at the private socket."""
+
+    def __init__(
+        self,
+        settings: ControlSettings,
+        providers: dict[str, OidcProvider],
+        runner: PortalRunner,
+        revocation: list[Source],
+    ) -> None:
+        self.settings = settings
+        self.revocation = revocation
+        self._providers = providers
+        self._runner = runner
+
+    @property
+    def _waiting(self) -> Path:
+        return self.settings.socket.with_suffix(".new")
+
+    async def listen(self) -> None:
+        """Serve beside the socket that workers know. Raises OSError."""
+        await self._runner.setup()
+        await _serve_privately(self._runner, self._waiting)
+
+    def take_over(self) -> None:
+        """From now on the socket that workers know leads here; what is connected to the one before stays."""
+        self._waiting.rename(self.settings.socket)
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+        for provider in self._providers.values():
+            await provider.close()
+
+
+class Control(Generic[L]):
     """Use `await Control.open(...)`, then `start`; `stop` leaves everything durable."""
 
     def __init__(
@@ -38,20 +89,24 @@ class Control:
         sessions: SessionManager,
         audit: AuditWriter,
         keys: AssertionKeys,
+        link: L,
     ) -> None:
         self.settings = settings
         self.sessions = sessions
         self.audit = audit
         self.keys = keys
         self.ring = ring
-        self.link = MemoryLink(sessions)
+        self.link = link
+        self.revocation = CrlWatcher(
+            settings.revocation, clock, settings.state_dir / "crl-numbers.json", link.revocation_lists
+        )
         self._clock = clock
-        self._providers: dict[str, OidcProvider] = {}
-        self._runner: web.AppRunner | None = None
+        self._front: Front | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, settings: ControlSettings, clock: Clock) -> "Control":
+    async def open(cls, settings: ControlSettings, clock: Clock, connect: Connect[L]) -> "Control[L]":
         """Open or create everything under `state_dir`. Raises ConfigurationError, UnavailableError, OSError."""
         for directory in (settings.state_dir, settings.runtime_dir, settings.audit.directory):
             private_directory(directory)
@@ -60,45 +115,75 @@ class Control:
             settings.state_dir, clock, settings.assertion_rotation, settings.assertion_overlap
         )
         sessions = await open_sessions(settings, ring, clock)
-        return cls(settings, clock, ring, sessions, AuditWriter(settings.audit, settings.runtime_dir, clock), keys)
+        audit = AuditWriter(settings.audit, settings.runtime_dir, clock)
+        return cls(settings, clock, ring, sessions, audit, keys, connect(sessions, ring))
 
     async def start(self) -> None:
         """Serve the portal, write the log, keep the store in order."""
-        settings = self.settings
         await self.audit.start()
         self.sessions.on_change(self.link.invalidate)
         self.link.signing_key(self.keys.current())
+        await self.revocation.start()
+        await self.adopt(await self.prepare(self.settings))
+        self._tasks.append(asyncio.create_task(self.sessions.run(asyncio.sleep), name="sessions"))
+        self._tasks.append(asyncio.create_task(self._rotate_keys(), name="assertion-keys"))
+        self._tasks.append(asyncio.create_task(self.revocation.run(), name="revocation"))
+
+    async def stop(self) -> None:
+        for task in (*self._tasks, *self._closing):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._closing, return_exceptions=True)
+        if self._front is not None:
+            await self._front.close()
+        closing = self.link.close()
+        if closing is not None:
+            await closing
+        await self.sessions.close()
+        await self.audit.stop()
+
+    # ---- reload ----
+
+    async def prepare(self, settings: ControlSettings) -> Front:
+        """Build the portal of new settings beside the one in force. Raises ConfigurationError, OSError."""
         redirect_uri = settings.portal_origin + "/.zt/callback"
-        for provider in settings.providers:
-            self._providers[provider.name] = OidcProvider(provider, redirect_uri=redirect_uri, clock=self._clock)
+        providers = {
+            each.name: OidcProvider(each, redirect_uri=redirect_uri, clock=self._clock) for each in settings.providers
+        }
         portal = build_portal(
             settings,
             self.sessions,
-            self._providers,
+            providers,
             self.ring,
             self._clock,
             self.keys.jwks,
             AssertionPortalVerifier(self.keys, settings.portal_origin, self._clock),
         )
-        self._runner = PortalRunner(portal)
-        await self._runner.setup()
-        await _serve_privately(self._runner, settings.socket)
-        self._tasks.append(asyncio.create_task(self.sessions.run(asyncio.sleep), name="sessions"))
-        self._tasks.append(asyncio.create_task(self._rotate_keys(), name="assertion-keys"))
+        revocation = await self.revocation.prepare(settings.revocation)
+        front = Front(settings, providers, PortalRunner(portal), revocation)
+        try:
+            await front.listen()
+        except BaseException:
+            await front.close()
+            raise
+        return front
+
+    async def adopt(self, front: Front) -> None:
+        """Put a prepared portal and its settings in force."""
+        before, self._front = self._front, front
+        front.take_over()
+        self.revocation.adopt(front.revocation)
+        self.settings = settings = front.settings
+        self.sessions.configure(settings.session)
+        self.keys.schedule(settings.assertion_rotation, settings.assertion_overlap)
         for name in settings.insecure:
             log.warning("insecure switch is on", switch=name)
+        await self.revocation.configure(settings.revocation)
+        if before is not None:
+            task = asyncio.create_task(_close_later(before), name="former-portal")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._runner is not None:
-            await self._runner.cleanup()
-        for provider in self._providers.values():
-            await provider.close()
-        self.link.close()
-        await self.sessions.close()
-        await self.audit.stop()
+    # ---- upkeep ----
 
     def problem(self) -> str:
         """What keeps control from doing its work; empty when nothing does."""
@@ -107,6 +192,10 @@ class Control:
                 return f"the task {task.get_name()} ended"
         return self.audit.problem()
 
+    def notes(self) -> tuple[str, ...]:
+        """What is not as it should be, though control does its work: no reason to send traffic elsewhere."""
+        return self.revocation.problems()
+
     async def _rotate_keys(self) -> None:
         while True:
             if self.keys.due(self._clock.now()):
@@ -114,6 +203,13 @@ class Control:
                 self.link.signing_key(self.keys.current())
                 log.info("assertion key rotated", kid=self.keys.current().kid)
             await asyncio.sleep(KEY_CHECK)
+
+
+async def _close_later(front: Front) -> None:
+    try:
+        await asyncio.sleep(OVERLAP)
+    finally:
+        await front.close()
 
 
 async def _serve_privately(runner: web.AppRunner, path: Path) -> None:
@@ -125,3 +221,9 @@ async def _serve_privately(runner: web.AppRunner, path: Path) -> None:
         await web.UnixSite(runner, str(path)).start()
     finally:
         os.umask(before)
+
+
+if __name__ == "__main__":
+    from zt_proxy.processes import control_process
+
+    control_process.main()

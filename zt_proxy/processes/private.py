@@ -23,6 +23,8 @@ class Check(msgspec.Struct, frozen=True):
     name: str
     problem: Callable[[], str]
     """Gives what is wrong, in words for the operator; empty when nothing is. Must not wait."""
+    advisory: bool = False
+    """Something to see to, and no reason to send traffic elsewhere."""
 
 
 class PrivateListener:
@@ -70,7 +72,8 @@ class PrivateListener:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         problems = self.readiness()
-        ready = not any(problems.values())
+        advisory = {check.name for check in self._checks if check.advisory}
+        ready = not any(problem for name, problem in problems.items() if name not in advisory)
         parts = {
             name: {"ok": not problem, **({"problem": problem} if problem else {})} for name, problem in problems.items()
         }

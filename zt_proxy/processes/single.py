@@ -2,37 +2,42 @@
 
 import asyncio
 import gc
+import os
 import secrets
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-import uvloop
 
-from zt_proxy.config import read
 from zt_proxy.config.build import Built
-from zt_proxy.config.problems import ConfigurationProblems
 from zt_proxy.core import logs
 from zt_proxy.core.clock import Clock, SystemClock
 from zt_proxy.core.errors import ZtError
+from zt_proxy.core.keys import KeyRing
+from zt_proxy.link.memory import MemoryLink
+from zt_proxy.link.messages import SessionAuthority
+from zt_proxy.link.reports import FleetReport, ListenerReport, ProcessReport
 from zt_proxy.processes.control import Control
 from zt_proxy.processes.private import Check, PrivateListener
+from zt_proxy.processes.reload import Reloader
 from zt_proxy.worker.edge.worker import Worker
 
 log = structlog.get_logger("zt_proxy")
 
 
 class Proxy:
-    """A whole proxy in one event loop: what `zt-proxy run` serves, and what tests start."""
+    """A whole proxy in one event loop: what `zt-proxy run` serves with `workers: 0`, and what tests start."""
 
     def __init__(self, built: Built, clock: Clock | None = None) -> None:
         self.built = built
         self.clock = clock or SystemClock()
-        self.control: Control | None = None
+        self.control: Control[MemoryLink] | None = None
         self.worker: Worker | None = None
         self.private: PrivateListener | None = None
+        self.started = self.clock.now()
+        self.reloader: Reloader | None = None
+        """Only where a file is served: it knows whether the file is in force."""
 
     async def start(self) -> dict[str, int]:
         """Start everything; gives the port of each listener by name. Raises ZtError or OSError, nothing left behind."""
@@ -44,21 +49,66 @@ class Proxy:
 
     async def _start(self) -> dict[str, int]:
         built = self.built
-        control = self.control = await Control.open(built.control, self.clock)
+        control = self.control = await Control.open(built.control, self.clock, _link)
         await control.start()
         boot = secrets.token_hex(4)
         worker = self.worker = Worker(built.worker, control.link, control.ring, self.clock, number=0, boot=boot)
-        control.link.attach(worker)
+        control.link.attach(worker, number=0, boot=boot)
         await worker.start()
-        if built.worker.metrics is not None:
-            checks = [
-                Check("control", control.problem),
-                Check("link", lambda: "" if control.link.alive() else "the lease ran out"),
-                Check("record", lambda: _problem_of(worker.recorder.check)),
-            ]
-            self.private = PrivateListener(*built.worker.metrics, worker.metrics.registry, checks)
-            await self.private.start()
+        await self._serve_metrics(built)
         return worker.ports
+
+    async def _serve_metrics(self, built: Built) -> None:
+        before, self.private = self.private, None
+        if before is not None:
+            await before.stop()
+        control, worker = self.control, self.worker
+        if built.worker.metrics is None or control is None or worker is None:
+            return
+        checks = [
+            Check("control", control.problem),
+            Check("link", lambda: "" if control.link.alive() else "the lease ran out"),
+            Check("record", lambda: _problem_of(worker.recorder.check)),
+            Check("configuration", lambda: self.reloader.problem if self.reloader else "", advisory=True),
+        ]
+        self.private = PrivateListener(*built.worker.metrics, worker.metrics.registry, checks)
+        await self.private.start()
+
+    async def reload(self, built: Built) -> None:
+        """Put another configuration in force without letting go of a connection.
+
+        Raises ZtError or OSError, with the one before still in force.
+        """
+        control, worker = self.control, self.worker
+        assert control is not None
+        assert worker is not None
+        prepared = worker.prepare(built.worker)
+        try:
+            front = await control.prepare(built.control)
+        except BaseException:
+            prepared.abandon()
+            raise
+        await control.adopt(front)
+        await worker.adopt(prepared)
+        before, self.built = self.built, built
+        if built.worker.metrics != before.worker.metrics:
+            await self._serve_metrics(built)
+
+    def report(self) -> FleetReport:
+        """What there is to say of this process and its configuration."""
+        worker, reloader = self.worker, self.reloader
+        ports = worker.ports if worker is not None else {}
+        return FleetReport(
+            processes=(ProcessReport("proxy", os.getpid(), self.started),),
+            listeners=tuple(
+                ListenerReport(each.name, f"{each.host}:{ports.get(each.name, each.port)}")
+                for each in self.built.worker.listeners
+            ),
+            epoch=reloader.epoch if reloader else 1,
+            loaded=reloader.loaded if reloader else self.started,
+            problem=reloader.problem if reloader else "",
+            path=str(reloader.path) if reloader else "",
+        )
 
     async def stop(self, drain: float | None = None) -> None:
         """Drain and stop, in the order that loses nothing."""
@@ -70,6 +120,10 @@ class Proxy:
             await self.control.stop()
 
 
+def _link(sessions: SessionAuthority, _ring: KeyRing) -> MemoryLink:
+    return MemoryLink(sessions)
+
+
 def _problem_of(check: Callable[[], None]) -> str:
     try:
         check()
@@ -78,26 +132,20 @@ def _problem_of(check: Callable[[], None]) -> str:
     return ""
 
 
-def main(config: Path) -> int:
-    """Serve `config` until SIGTERM or SIGINT; gives the exit code."""
-    try:
-        built = read(config)
-    except ConfigurationProblems as problems:
-        sys.stderr.write(f"{problems}\n")
-        return 1
-    logs.configure(built.log.format, built.log.level)
-    for warning in built.warnings:
-        log.warning("configuration", problem=str(warning))
-    gc.set_threshold(50_000, 20, 20)  # the path makes little garbage in cycles; the default threshold costs 2 % of it
-    return uvloop.run(_serve(built))
-
-
-async def _serve(built: Built) -> int:
+async def serve(path: Path, built: Built) -> int:
+    """Serve `built`, read from `path`, until a signal; gives the exit code."""
     proxy = Proxy(built)
     stopping = asyncio.Event()
+
+    async def take_over(new: Built, _epoch: int) -> None:
+        await proxy.reload(new)
+        logs.configure(new.log.format, new.log.level)
+
+    reloader = proxy.reloader = Reloader(path, built, take_over, proxy.clock)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, reloader.ask)
     try:
         ports = await proxy.start()
     except (ZtError, OSError) as error:
@@ -106,8 +154,10 @@ async def _serve(built: Built) -> int:
     gc.collect()
     gc.freeze()  # what start-up made lives as long as the process: no collection needs to look at it again
     log.info("serving", portal=built.worker.portal.origin, listeners=ports, routes=len(built.worker.routes))
+    watching = loop.create_task(reloader.run())
     await stopping.wait()
-    log.info("draining", seconds=built.worker.drain)
+    watching.cancel()
+    log.info("draining", seconds=proxy.built.worker.drain)
     await proxy.stop()
     log.info("stopped")
     return 0

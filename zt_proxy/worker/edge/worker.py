@@ -2,12 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 
 from zt_proxy.core.clock import Clock
-from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing
-from zt_proxy.link.messages import CHANGED, ControlLink, IdleNote, Invalidation, RevocationList, SigningKey
+from zt_proxy.link.messages import CHANGED, RESYNC, ControlLink, IdleNote, Invalidation, RevocationList, SigningKey
 from zt_proxy.link.ring import RingWriter, ring_path
 from zt_proxy.worker.edge.listener import Listener
 from zt_proxy.worker.edge.sockets import Key, bind, key_of
@@ -16,7 +16,7 @@ from zt_proxy.worker.gateway import streams
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.pipeline import Gateway
 from zt_proxy.worker.identify.assertion import AssertionSigner
-from zt_proxy.worker.identify.session import SessionCache
+from zt_proxy.worker.identify.session import CachedSession, SessionCache
 from zt_proxy.worker.metrics import Metrics
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import UpstreamSettings, WorkerSettings
@@ -25,6 +25,11 @@ from zt_proxy.worker.wire import hygiene
 
 TEND = 1.0
 """Seconds between looks at worlds that are not in force any more."""
+
+TOGETHER = 100
+"""Sessions asked about at a time, when all have to be."""
+ASKED = 4
+"""How often, before what is open of a session that nobody can speak for is cut."""
 
 Sockets = Mapping[Key, socket.socket]
 
@@ -62,7 +67,7 @@ class Worker:
         self.world = World(settings, self._parts)
         self._retired: list[World] = []
         self._tending: asyncio.TimerHandle | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         hygiene.reserve(self.world.reserved)
         self._listeners: dict[Key, Listener] = {
@@ -116,9 +121,9 @@ class Worker:
         for world in (self.world, *self._retired):
             world.gateway.draining = True
         await asyncio.gather(*(listener.drain(drain) for listener in self.listeners))
-        for task in self._closing:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tending is not None:
             self._tending.cancel()
         for pool in dict.fromkeys(pool for world in (self.world, *self._retired) for pool in world.every_pool()):
@@ -194,7 +199,7 @@ class Worker:
             self._decide_again(exchange, world.gateway)
         for listener in gone:
             listener.gateway = world.gateway
-            self._close(listener, settings.drain)
+            self._spawn(self._close(listener, settings.drain))
         prepared.abandon()  # sockets that no listener wanted
         for listener, listening in starting:
             if self._draining:
@@ -221,16 +226,10 @@ class Worker:
         if reason is not None:
             streams.cut(exchange, reason)
 
-    def _close(self, listener: Listener, drain: float) -> None:
+    async def _close(self, listener: Listener, drain: float) -> None:
         """Let a listener's connections end, then forget it."""
-
-        async def drained() -> None:
-            await listener.drain(drain)
-            self._leaving.remove(listener)
-
-        task = asyncio.get_running_loop().create_task(drained())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        await listener.drain(drain)
+        self._leaving.remove(listener)
 
     def _retire(self, world: World) -> None:
         self._retired.append(world)
@@ -251,9 +250,7 @@ class Worker:
             used = {id(pool) for other in (self.world, *self._retired) for pool in other.every_pool()}
             for pool in world.every_pool():
                 if id(pool) not in used:
-                    task = asyncio.get_running_loop().create_task(pool.close())
-                    self._closing.add(task)
-                    task.add_done_callback(self._closing.discard)
+                    self._spawn(pool.close())
         if self._retired:
             self._tending = asyncio.get_running_loop().call_later(TEND, self._tend)
 
@@ -264,9 +261,35 @@ class Worker:
         self.sessions.forget(change.sid)
         for world in (self.world, *self._retired):
             world.signer.forget(change.sid)
-        if change.reason not in CHANGED:
+        if change.reason == RESYNC:
+            self._spawn(self._ask_again())
+        elif change.reason not in CHANGED:
             for listener in self.listeners:
                 listener.cut_session(change.sid, Reason.SESSION_UNKNOWN)
+
+    async def _ask_again(self) -> None:
+        """Changes were missed: what is open of a session stays only if control still knows the session."""
+        streams_of: dict[tuple[bytes, str], list[Exchange]] = {}
+        for exchange in self.exchanges():
+            entry = exchange.session
+            if entry is not None and exchange.route is not None:
+                streams_of.setdefault((entry.key, entry.session.host), []).append(exchange)
+        for some in _in_groups(list(streams_of)):
+            answers = await asyncio.gather(*(self._ask(cookie, host) for cookie, host in some))
+            for key, found in zip(some, answers, strict=True):
+                for exchange in streams_of[key]:
+                    if isinstance(found, Reason):
+                        streams.cut(exchange, found)
+                    elif not exchange.done:
+                        exchange.session = found
+
+    async def _ask(self, cookie: bytes, host: str) -> CachedSession | Reason:
+        for _ in range(ASKED):
+            try:
+                return await self.sessions.fetch(cookie, host)
+            except UnavailableError:
+                await asyncio.sleep(TEND / 4)
+        return Reason.CONTROL_UNAVAILABLE
 
     def signing_key(self, key: SigningKey) -> None:
         self._key = key
@@ -283,6 +306,11 @@ class Worker:
             self.sessions.found_idle(note.sid, note.route, note.at)
 
     # ---- parts ----
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _export(self) -> None:
         metrics = self.metrics
@@ -307,3 +335,8 @@ class Worker:
                 "open": sum(pool.open for pool in self._pools.values()),
             },
         )
+
+
+def _in_groups(keys: list[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
+    for start in range(0, len(keys), TOGETHER):
+        yield keys[start : start + TOGETHER]

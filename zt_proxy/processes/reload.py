@@ -1,0 +1,138 @@
+"""When to read the configuration again, and what of it cannot change while the proxy runs.
+
+SIGHUP asks at once. Files are looked at four times a second, by name, as operators and their tools replace them: by
+writing, by renaming, by turning a symbolic link (which notifications of the file system miss, as they miss most network
+mounts). A change counts once it has stood still for one look, so that a certificate and its key are read together.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import structlog
+
+from zt_proxy.config import ConfigurationProblems, read
+from zt_proxy.config.build import Built
+from zt_proxy.core.clock import Clock
+from zt_proxy.core.errors import ZtError
+
+LOOK = 0.25
+"""Seconds between looks at the files."""
+
+log = structlog.get_logger("zt_proxy.reload")
+
+Apply = Callable[[Built, int], Awaitable[None]]
+"""Puts a configuration in force under an epoch. Raises ZtError or OSError, with the old one still in force."""
+Fingerprint = dict[Path, tuple[int, int, int]]
+
+
+class Reloader:
+    """Knows which configuration is in force. Run `run()` as a task."""
+
+    def __init__(
+        self, path: Path, built: Built, apply: Apply, clock: Clock, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self.built = built
+        self.epoch = 1
+        self.loaded = clock.now()
+        """Epoch seconds at which the configuration in force was taken over."""
+        self.problem = ""
+        """Why the files as they stand are not in force; empty when they are."""
+        self.path = path
+        self._apply = apply
+        self._clock = clock
+        self._changed = changed
+        self._asked = asyncio.Event()
+        self._files = fingerprint(built.files)
+
+    def ask(self) -> None:
+        """Read again, changed or not (SIGHUP)."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Look and reload until cancelled."""
+        seen = self._files
+        while True:
+            asked = await self._pause()
+            now = fingerprint(self.built.files)
+            still = now == seen
+            seen = now
+            if asked or (still and now != self._files):
+                await self.reload()
+                # As they were before they were read: what changed meanwhile is seen at the next look.
+                seen = self._files = {**fingerprint(self.built.files), **now}
+                for gone in set(seen) - set(self.built.files):
+                    del seen[gone]
+
+    async def _pause(self) -> bool:
+        try:
+            async with asyncio.timeout(LOOK):
+                await self._asked.wait()
+        except TimeoutError:
+            return False
+        self._asked.clear()
+        return True
+
+    async def reload(self) -> None:
+        """Read, check and apply; what is wrong is said, and the old configuration stays in force."""
+        await self._reload()
+        self._changed()
+
+    async def _reload(self) -> None:
+        try:
+            built = await asyncio.to_thread(read, self.path)
+            for fault in unchangeable(self.built, built):
+                raise Unchangeable(fault)
+            await self._apply(built, self.epoch + 1)
+        except (ConfigurationProblems, Unchangeable, ZtError, OSError) as error:
+            self.problem = str(error)
+            log.error("configuration not taken over; the one before stays in force", problem=self.problem)
+            return
+        except Exception as error:
+            self.problem = f"the reload itself failed: {type(error).__name__}"
+            log.exception("reload failed")
+            return
+        self.built = built
+        self.epoch += 1
+        self.loaded = self._clock.now()
+        self.problem = ""
+        for warning in built.warnings:
+            log.warning("configuration", problem=str(warning))
+        log.info("configuration taken over", epoch=self.epoch)
+
+
+class Unchangeable(Exception):
+    """The file asks for what only a restart can give."""
+
+
+def unchangeable(old: Built, new: Built) -> list[str]:
+    """What differs and cannot change while the proxy runs, each in words for the operator."""
+    faults = []
+    pairs = (
+        ("state_dir", old.control.state_dir, new.control.state_dir),
+        ("runtime_dir", old.control.runtime_dir, new.control.runtime_dir),
+        ("audit.directory", old.control.audit.directory, new.control.audit.directory),
+    )
+    for name, before, after in pairs:
+        if before != after:
+            faults.append(f"`{name}` cannot change while the proxy runs (from {before} to {after}): restart it")
+    if bool(old.workers) != bool(new.workers):
+        faults.append(
+            f"`workers` cannot change between one process (0) and several while the proxy runs "
+            f"(from {old.workers} to {new.workers}): restart it"
+        )
+    return faults
+
+
+def fingerprint(files: Iterable[Path]) -> Fingerprint:
+    """What tells one content from another without reading: times, size and inode of each file, behind links."""
+    seen: Fingerprint = {}
+    for path in files:
+        try:
+            found = os.stat(path)
+        except OSError:
+            seen[path] = (0, 0, 0)
+        else:
+            seen[path] = (found.st_mtime_ns, found.st_size, found.st_ino)
+    return seen
