@@ -6,8 +6,9 @@ from typing import Literal
 
 import msgspec
 
-from zt_proxy.config import names
+from zt_proxy.config import build_machines, names
 from zt_proxy.config.certificates import dns_names
+from zt_proxy.config.files import cores, files
 from zt_proxy.config.load import Loaded
 from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
 from zt_proxy.config.schema import Listener, Provider, Schema
@@ -44,6 +45,10 @@ class Built(msgspec.Struct, frozen=True):
     control: ControlSettings
     log: LogSettings
     warnings: tuple[Problem, ...] = ()
+    workers: int = 0
+    """Worker processes; 0: one process for everything."""
+    files: tuple[Path, ...] = ()
+    """The file itself and all it names: a change of any is a change of the configuration."""
 
 
 def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
@@ -52,9 +57,13 @@ def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
         raise ConfigurationProblems(loaded.problems)
     schema = loaded.schema
     folders = _Folders(loaded.base, schema)
+    workers = cores() if schema.workers is None else schema.workers
     _, host, port = names.origin(schema.portal.url)
     portal = PortalSettings(f"https://{names.join(host, port)}", names.join(host, port), folders.runtime / SOCKET)
-    routes = tuple(_route(route, schema, port, folders.path) for route in schema.routes)
+    scopes = build_machines.scopes(schema.integrations.items())
+    routes = tuple(
+        _route(route, schema, port, folders.path, tuple(scopes.get(route.name, ()))) for route in schema.routes
+    )
     worker = WorkerSettings(
         listeners=tuple(_listener(listener, folders.path) for listener in schema.listen),
         routes=routes,
@@ -67,9 +76,12 @@ def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
         drain=schema.limits.drain,
         metrics=names.bind(schema.metrics.address) if schema.metrics else None,
         ring_bytes=schema.audit.ring,
+        integrations=build_machines.integrations(schema),
+        rate_shares=max(1, workers),
     )
     log = LogSettings(schema.log.format, schema.log.level)
-    return Built(worker, _control(loaded, schema, portal, folders, routes), log, warnings)
+    control = _control(loaded, schema, portal, folders, routes)
+    return Built(worker, control, log, warnings, workers, files(loaded.path, schema, worker, control))
 
 
 class _Folders:
@@ -103,6 +115,7 @@ def _listener(listener: Listener, path: Callable[[str], Path]) -> ListenerSettin
         proxy_protocol_from=tuple(
             str(network) for network in names.networks(listener.proxy_protocol.from_ if listener.proxy_protocol else [])
         ),
+        client_certificates=build_machines.client_certificates(listener, path),
     )
 
 
@@ -143,6 +156,7 @@ def _control(
         code_lifetime=login.code_lifetime,
         assertion_rotation=schema.assertion.rotation,
         assertion_overlap=schema.assertion.overlap,
+        revocation=build_machines.revocation(schema, folders.path),
         insecure=tuple(insecure_switches(schema)),
     )
 
@@ -190,7 +204,9 @@ def _provider(name: str, provider: Provider, base: Path) -> ProviderSettings:
     )
 
 
-def _route(route: Route, schema: Schema, portal_port: int, path: Callable[[str], Path]) -> RouteSettings:
+def _route(
+    route: Route, schema: Schema, portal_port: int, path: Callable[[str], Path], scopes: tuple[RuleSpec, ...]
+) -> RouteSettings:
     host = names.join(*names.public_host(route.host, portal_port))
     paths = route.paths
     secret = route.shared_secret
@@ -200,7 +216,7 @@ def _route(route: Route, schema: Schema, portal_port: int, path: Callable[[str],
         host=host,
         prefix=names.prefix(route.path).encode("ascii"),
         upstream=_upstream(route, path),
-        rules=RouteRules(route.name, tuple(_rule(rule) for rule in route.rules), folds, Mode(route.mode)),
+        rules=RouteRules(route.name, (*map(_rule, route.rules), *scopes), folds, Mode(route.mode)),
         audience=route.audience or f"https://{host}",
         strip_prefix=route.strip_prefix,
         preserve_host=route.preserve_host,
@@ -251,6 +267,7 @@ def _rule(rule: Rule) -> RuleSpec:
         users=tuple(to.users),
         groups=tuple(to.groups),
         claims={name: tuple(values) for name, values in to.claims.items()},
+        integrations=tuple(to.integrations),
         reauth=rule.require.reauth,
         mode=Mode(rule.mode),
     )

@@ -4,7 +4,6 @@ from zt_proxy.config import names
 from zt_proxy.config.build import SOCKET, runtime_dir
 from zt_proxy.config.certificates import Leaf, read_leaf, read_public_key
 from zt_proxy.config.check import EXPIRY_WARNING, Checking
-from zt_proxy.config.load import NOT_BUILT
 from zt_proxy.config.problems import Mark
 from zt_proxy.config.schema import Listener
 
@@ -28,8 +27,6 @@ def check(checking: Checking) -> None:
         _listener(checking, listener)
     _portal(checking)
     checking.networks(schema, "trusted_proxies", schema.trusted_proxies)
-    if schema.workers:
-        problems.error(schema.at("workers"), f"`workers: {schema.workers}` is {NOT_BUILT}", "`workers: 0`")
     _bounds(checking)
 
 

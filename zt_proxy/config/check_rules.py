@@ -46,18 +46,23 @@ def _rule(checking: Checking, route: Route, rule: Rule) -> None:
         if matches == [] and rule.complete(key):
             problems.error(rule.at(key), f"`{key}` is empty and would match nothing", "a list of matches, or `all`")
         for match in matches or ():
-            _match(checking, route, match)
+            check_match(checking, route, match)
     _subject(checking, rule)
     if rule.require.reauth is not None:
         if rule.deny is not None:
             problems.error(rule.at("require"), "`require` has no meaning on a rule that denies")
         if rule.to is not None and rule.to.word == "public":
             problems.error(rule.at("require"), "`require` on a rule for `public`: strangers have proven nothing")
+        if rule.to is not None and rule.to.integrations:
+            problems.error(
+                rule.at("require"), "`require` on a rule for integrations: only people prove themselves again"
+            )
         checking.not_zero(rule.require)
     _too_much(checking, rule)
 
 
-def _match(checking: Checking, route: Route, match: Match) -> None:
+def check_match(checking: Checking, route: Route, match: Match) -> None:
+    """Methods and paths of one match, as they have to be on this route."""
     problems = checking.problems
     for key, items in (("methods", match.methods), ("paths", match.paths)):
         if items == [] and match.complete(key):
@@ -104,11 +109,18 @@ def _subject(checking: Checking, rule: Rule) -> None:
         return
     if to.word or to.damaged:
         return
-    for key, values in (("groups", to.groups), ("users", to.users), ("claims", to.claims)):
+    people = (("groups", to.groups), ("users", to.users), ("claims", to.claims))
+    for key, values in (*people, ("integrations", to.integrations)):
         if not values and to.written(key):
             problems.error(to.at(key), f"`{key}` is empty and would match nobody", hint="leave it out")
-    if not any(to.written(key) for key in ("groups", "users", "claims")):
-        problems.error(rule.at("to"), "`to` names nobody", "`groups`, `users`, `claims`, or `anyone-signed-in`")
+    if not any(to.written(key) for key in ("groups", "users", "claims", "integrations")):
+        problems.error(
+            rule.at("to"), "`to` names nobody", "`groups`, `users`, `claims`, `integrations`, or `anyone-signed-in`"
+        )
+    for index, name in enumerate(to.integrations):
+        machines = checking.schema.integrations
+        if name not in machines and checking.schema.complete("integrations"):
+            problems.error(to.at("integrations", index), f"`{name}` is no integration", hint=nearest(name, machines))
     for key, names in (("groups", to.groups), ("users", to.users)):
         for index, name in enumerate(names):
             if not name or name != name.strip() or "*" in name:
@@ -199,9 +211,11 @@ def _speaks_for(wide: Rule, narrow: Rule) -> bool:
         return wide.deny is not None
     if narrow.to is None:
         return False
+    if not set(narrow.to.integrations) <= set(wide.to.integrations):
+        return wide.to.word == "public"
     if wide.to.word:
         return wide.to.word == "public" or narrow.to.word != "public"
-    if narrow.to.word or wide.to.claims or not (narrow.to.groups or narrow.to.users):
+    if narrow.to.word or wide.to.claims or not (narrow.to.groups or narrow.to.users or narrow.to.integrations):
         return False
     return set(narrow.to.groups) <= set(wide.to.groups) and set(narrow.to.users) <= set(wide.to.users)
 

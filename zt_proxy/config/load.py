@@ -181,6 +181,8 @@ def _take_out(tree: Mapping, location: tuple[int | str, ...]) -> None:
         if child is _NOTHING:
             break
         chain.append(child)
+    while len(chain) > 1 and chain[-1] is chain[-2]:  # a single item is taken out with its key
+        chain.pop()
     depth = len(chain) - 1
     if depth == 0:
         return
@@ -198,6 +200,8 @@ _NOTHING = object()
 
 
 def _child(value: Any, part: int | str) -> Any:
+    if isinstance(value, Mapping) and isinstance(part, int):
+        return value  # one item where a list of them may stand
     if isinstance(value, Mapping) and isinstance(part, str) and part in value:
         return value[part]
     if isinstance(value, Sequence) and isinstance(part, int) and part < len(value):
@@ -223,7 +227,10 @@ def _value_mark(tree: Mapping, location: tuple[int | str, ...]) -> Mark:
         child = _child(value, part)
         if child is _NOTHING:
             break
-        mark = value.items_at[int(part)] if isinstance(value, Sequence) else value.values_at[str(part)]
+        if isinstance(value, Sequence):
+            mark = value.items_at[int(part)]
+        elif isinstance(part, str):
+            mark = value.values_at[part]
         value = child
     return mark
 

@@ -1,6 +1,7 @@
 """The reference manual and the JSON Schema, both made from the schema."""
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -19,6 +20,8 @@ start at the folder of the file.
 
 - **Durations** carry a unit: `500ms`, `90s`, `30m`, `1h30m`, `7d`.
 - **Sizes** too: `500B`, `64KiB`, `10MB`, `1GiB` (KiB = 1024 bytes, kB = 1000). **Rates** are sizes a second: `500B/s`.
+- **Frequencies** are requests a time: `20/s`, `600/m`, `5000/h`. **Dates** are days (`2027-06-30`, to the end in UTC)
+  or moments with a zone (`2027-06-30T12:00:00Z`).
 - **Secrets** are references: `${env:NAME}` or `${file:PATH}` (one line; a newline at its end is dropped).
 - **Path templates**: `*` is one segment or part of one, `**` any number of whole segments, also none: `/a/**` is `/a`,
   `/a/` and `/a/b/c`. Both ends are anchored. Methods are upper case and exact: `GET` does not mean `HEAD`.
@@ -26,6 +29,15 @@ start at the folder of the file.
 
 `zt-proxy check FILE` names every problem with line and column, `zt-proxy schema` prints a JSON Schema for editors.
 """
+
+
+_WITH_UNITS: dict[Any, str] = {
+    units.duration: "duration",
+    units.size: "size",
+    units.rate: "rate",
+    units.frequency: "frequency",
+    units.end_of: "date",
+}
 
 
 def json_schema() -> dict[str, Any]:
@@ -52,7 +64,7 @@ def markdown() -> str:
     """The text of docs/reference/configuration.md."""
     parts = [_HEAD]
     for path, model in _models():
-        parts.append(f"\n## {f'`{path}`' if path else 'Top level'}\n\n{(model.__doc__ or '').strip()}\n")
+        parts.append(f"\n## {f'`{path}`' if path else 'Top level'}\n\n{cleandoc(model.__doc__ or '')}\n")
         parts.append("| key | value | default | meaning |\n|---|---|---|---|")
         for name, field in model.model_fields.items():
             meaning = " ".join((field.description or "").split()).replace("|", "\\|")
@@ -92,15 +104,15 @@ def _model_in(annotation: Any) -> tuple[str, type[Model]] | None:
 def _type(field: FieldInfo) -> str:
     for metadata in field.metadata:
         function = getattr(metadata, "func", None)
-        if function in {units.duration, units.size, units.rate}:
-            return str(function.__name__)
+        if function in _WITH_UNITS:
+            return _WITH_UNITS[function]
     return _name(field.annotation)
 
 
 def _name(annotation: Any) -> str:
-    for unit in (units.duration, units.size):  # below `| None` pydantic leaves the annotation as it was
+    for unit, name in _WITH_UNITS.items():  # below `| None` pydantic leaves the annotation as it was
         if any(getattr(metadata, "func", None) is unit for metadata in _metadata(annotation)):
-            return unit.__name__
+            return name
     annotation = inner(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:

@@ -2,11 +2,12 @@
 
 # ruff: noqa: RUF012 - pydantic copies defaults for every model
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from zt_proxy.config.schema_base import Duration, Model, Rate, SecretText, Size, TlsVersion
+from zt_proxy.config.schema_machines import ClientCertificates, Integration, also_alone, one_or_many
 from zt_proxy.config.schema_routes import Route
 
 
@@ -42,8 +43,6 @@ class ProxyProtocol(Model):
 class Listener(Model):
     """A TCP port on which HTTPS is served."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"client_certificates"})
-
     name: str
     """Name in logs and metrics."""
     address: str
@@ -52,6 +51,10 @@ class Listener(Model):
     """Certificates; a listener without TLS does not exist."""
     proxy_protocol: ProxyProtocol | None = None
     """Left out: no connection may carry a PROXY protocol header."""
+    client_certificates: Annotated[
+        list[ClientCertificates], BeforeValidator(one_or_many), Field(json_schema_extra=also_alone)
+    ] = []
+    """Left out: nobody is asked for a client certificate."""
 
 
 class Portal(Model):
@@ -218,7 +221,7 @@ class Schema(Model):
     """The top level of the file."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"networks", "access_levels", "integrations", "admin", "egress", "watch", "alerts", "forward_auth", "redis"}
+        {"networks", "access_levels", "admin", "egress", "watch", "alerts", "forward_auth", "redis"}
     )
 
     version: Literal[1]
@@ -231,6 +234,8 @@ class Schema(Model):
     """Who vouches for people."""
     routes: list[Route]
     """What is protected. Of the routes of a host the one with the longest matching `path` serves a request."""
+    integrations: dict[str, Integration] = {}
+    """Machines that come in by client certificate, by name."""
     state_dir: str = "state"
     """Folder of the session store and the keys, made with mode 0700."""
     runtime_dir: str | None = None
@@ -249,5 +254,5 @@ class Schema(Model):
     """The record of decisions."""
     log: Log = Log()
     """The program's own log."""
-    workers: int = Field(0, ge=0)
-    """`0`: one process for everything. More are not built yet."""
+    workers: int | None = Field(None, ge=0, le=256)
+    """Processes that serve requests, each on one core; left out: one for each core. `0`: one process for everything."""

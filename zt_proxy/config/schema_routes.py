@@ -94,9 +94,10 @@ class Match(Model):
 
 
 class To(Model):
-    """Whom a rule is for. Any one of `users` or `groups` is enough; every claim named must fit as well."""
+    """Whom a rule is for. Any one of `users`, `groups` or `integrations` is enough; every claim named must fit as well,
+    for people."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"roles", "integrations", "devices", "services", "access_level"})
+    later: ClassVar[frozenset[str]] = frozenset({"roles", "devices", "services", "access_level"})
 
     groups: list[str] = []
     """Groups, exactly as the provider spells them."""
@@ -104,6 +105,8 @@ class To(Model):
     """Subjects (`sub`) or verified e-mail addresses."""
     claims: dict[str, list[str]] = {}
     """ID-token claims and the values of which one is needed; name them in the provider's `claims` too."""
+    integrations: list[str] = []
+    """Names of integrations: to `deny` them what their own `allow` gives, or to allow them more."""
     _word: str = PrivateAttr("")
 
     @property
@@ -190,6 +193,7 @@ _TO_SCHEMA = {
             "properties": {
                 "groups": {"type": "array", "items": {"type": "string"}},
                 "users": {"type": "array", "items": {"type": "string"}},
+                "integrations": {"type": "array", "items": {"type": "string"}},
                 "claims": {
                     "type": "object",
                     "additionalProperties": {"type": "array", "items": {"type": "string"}},
@@ -212,7 +216,8 @@ class Rule(Model):
     deny: Matches | None = None
     """`all`, or a list of matches."""
     to: Annotated[To, BeforeValidator(_to), WithJsonSchema(_TO_SCHEMA)] | None = None
-    """`public`, `anyone-signed-in`, or `{groups, users, claims}`. A `deny` without it is for everyone."""
+    """`public`, `anyone-signed-in`, or `{groups, users, claims, integrations}`. A `deny` without it is for everyone,
+    integrations included, and one for `anyone-signed-in` too; an `allow` for that word is for people alone."""
     require: Require = Require()
     """What must be shown on top of the sign-in."""
     mode: Literal["enforce", "report", "off"] = "enforce"

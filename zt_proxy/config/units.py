@@ -1,6 +1,7 @@
 """Durations and sizes as operators write them: always with a unit."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _BYTES = {
@@ -15,6 +16,9 @@ _BYTES = {
 }
 _DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?", re.ASCII)
 _SIZE = re.compile(r"(\d{1,12})(B|kB|KB|MB|GB|KiB|MiB|GiB)", re.ASCII)
+_FREQUENCY = re.compile(r"([1-9]\d{0,8})/(s|m|h)", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+FREQUENCY_PATTERN = r"^[1-9]\d*/(s|m|h)$"
 DURATION_PATTERN = r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$"
 SIZE_PATTERN = r"^\d+(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
 
@@ -49,6 +53,33 @@ def rate(value: object) -> int:
     if not isinstance(value, str) or not value.endswith("/s"):
         raise ValueError("not a rate; expected one such as `500B/s` or `1KiB/s`")
     return size(value.removesuffix("/s"))
+
+
+def frequency(value: object) -> float:
+    """Requests per second of `20/s`, `600/m`, `5000/h`. Raises ValueError with what was expected."""
+    match = _FREQUENCY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a rate; expected one such as `20/s`, `600/m` or `5000/h`")
+    return int(match[1]) / _SECONDS[match[2]]
+
+
+def end_of(value: object) -> float:
+    """The last moment, in epoch seconds, of a day such as `2027-06-30` (UTC), or of a moment with its zone.
+
+    Raises ValueError with what was expected.
+    """
+    expected = "expected a day such as `2027-06-30`, or a moment with its zone such as `2027-06-30T12:00:00Z`"
+    if not isinstance(value, str):
+        raise ValueError(f"not a date; {expected}")
+    try:
+        if _DAY.fullmatch(value):
+            return (datetime.fromisoformat(value).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
+        moment = datetime.fromisoformat(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"not a date; {expected}") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"a moment without its zone; {expected}")
+    return moment.timestamp()
 
 
 def show_duration(seconds: float) -> str:

@@ -5,11 +5,24 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from zt_proxy.core.clock import ManualClock
 
 CLOCK = ManualClock()
 NOW = datetime.datetime.fromtimestamp(CLOCK.now(), datetime.UTC)
+
+
+def revocation_list(ca: trustme.CA, ends: int) -> bytes:
+    """An empty list of this authority, PEM; it ends so many days from now."""
+    issuer = x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
+    key = load_pem_private_key(ca.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer).last_update(NOW - datetime.timedelta(days=9))
+    return builder.next_update(NOW + datetime.timedelta(days=ends)).sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +48,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     issue("soon", "*.example.net", after=13)
     issue("wild", "*.example.com", "127.0.0.1")
     ca.cert_pem.write_to_path(folder / "ca.pem")
+    for name, authority, ends in (("fresh", ca, 10), ("stale", ca, -1), ("other", trustme.CA(), 10)):
+        (folder / f"list-{name}.pem").write_bytes(revocation_list(authority, ends))
     (folder / "secret").write_text("the-client-secret\n")
     return folder
 

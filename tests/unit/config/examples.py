@@ -30,6 +30,8 @@ listen:
         - {certificate: certs/wild.pem, key: certs/wild.key}
       minimum: 1.3
     proxy_protocol: {from: [10.1.0.0/16]}
+    client_certificates:
+      - {ca: certs/ca.pem, required: true, crl: certs/list-fresh.pem, hosts: [flows.example.com]}
 portal: {url: "https://auth.example.com"}
 identity:
   providers:
@@ -105,5 +107,17 @@ routes:
     rules:
       - {id: all, allow: all, to: {users: [ann@example.com], groups: [staff], claims: {department: [x, y]}}, mode: "off"}
       - {id: no, deny: all}
+      - {id: not-there, deny: [{paths: [/app/secret]}], to: {integrations: [crm-sync]}}
   - {name: sock, host: app.example.com, upstream: "unix:/run/app.sock", rules: [{id: open, allow: all, to: public, insecure_allow_everyone: true}]}
+integrations:
+  crm-sync:
+    owner: ops@example.com
+    purpose: nightly contact sync
+    expires: 2029-06-30
+    certificate:
+      - {san_uri: "spiffe://example.com/crm-sync", issuer: "CN=Clients,O=Example"}
+      - {san_dns: crm.example.com, sha256: "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff"}
+      - {subject: "CN=crm-sync,O=Example", issuer: "CN=Clients,O=Example"}
+    allow: [{route: builder, methods: [GET], paths: ["/app/contacts/**"]}]
+    limits: {rate: 20/s}
 """

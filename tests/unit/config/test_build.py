@@ -90,11 +90,13 @@ def test_a_rich_file_is_read_exactly(place: Path, monkeypatch: pytest.MonkeyPatc
     assert route.rules.mode is Mode.REPORT
     assert (route.idle_timeout, route.absolute_timeout, route.body_limit) == (600, 3600, 100_000_000)
     assert route.shared_secret_header == ("X-Proxy-Secret", "s3cret")
-    everything, refused = route.rules.rules
+    everything, refused, not_there, scope = route.rules.rules
     assert everything.matches == (RequestMatch(),)
     assert everything.claims == {"department": ("x", "y")}
     assert everything.mode is Mode.OFF
     assert (refused.effect, refused.audience) == (RuleEffect.DENY, Audience.PUBLIC)
+    assert (not_there.effect, not_there.integrations) == (RuleEffect.DENY, ("crm-sync",))
+    assert (scope.id, scope.effect, scope.integrations) == ("integration:crm-sync", RuleEffect.ALLOW, ("crm-sync",))
     assert (socket.host, socket.upstream.scheme, socket.upstream.path) == ("app.example.com", "unix", "/run/app.sock")
     assert socket.body_limit == 25_000_000
     assert made.worker.metrics == ("127.0.0.1", 9464)
