@@ -179,7 +179,7 @@ class _Authorities:
         for one in facts:
             keys.setdefault(one.subject, set()).add(one.key)
         self.der = b"".join(ders)
-        self.client = ClientTerms(keys, required=settings.required, revocation=settings.revocation)
+        self.client = ClientTerms(str(settings.ca), keys, required=settings.required, revocation=settings.revocation)
 
 
 def _make_terms(certificate: CertificateSettings, minimum: str, asked: _Authorities | None) -> Terms:

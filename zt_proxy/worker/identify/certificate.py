@@ -6,6 +6,7 @@ to be told, is judged here, over the whole chain: validity, purpose, key usage, 
 """
 
 import hashlib
+import math
 import warnings
 from collections.abc import Container, Mapping
 from typing import Protocol, TypeVar
@@ -32,19 +33,14 @@ class RevocationList(Protocol):
     """What control says about the certificates of one issuer (`link.messages.RevocationList`)."""
 
     @property
-    def issuer(self) -> bytes:
-        """The issuer's distinguished name, DER."""
-
-    @property
-    def serials(self) -> Container[int]: ...
-
-    @property
     def next_update(self) -> float:
-        """Epoch seconds after which the list says nothing any more."""
+        """Epoch seconds from which on the list says nothing any more."""
 
     @property
     def problem(self) -> str:
         """Why this list cannot be trusted; empty if it can."""
+
+    def revokes(self, serial: int) -> bool: ...
 
 
 class CertificateFacts(msgspec.Struct, frozen=True):
@@ -186,9 +182,9 @@ def judge_chain(
     if reason is not None:
         return Verdict(reason, detail, float("-inf"), float("inf"))
     if now < since:
-        return Verdict(Reason.CERTIFICATE_NOT_YET_VALID, "", float("-inf"), since - 1e-6)
+        return Verdict(Reason.CERTIFICATE_NOT_YET_VALID, "", float("-inf"), math.nextafter(since, 0.0))
     if now > until:
-        return Verdict(Reason.CERTIFICATE_EXPIRED, "", until + 1e-6, float("inf"))
+        return Verdict(Reason.CERTIFICATE_EXPIRED, "", math.nextafter(until, math.inf), float("inf"))
     if lists is None:
         return Verdict(None, "", since, until)
     return _ask_lists(chain, lists, now, since, until)
@@ -227,16 +223,16 @@ def _ask_lists(
     unknown = ""
     for one in chain[:-1] or chain:
         found = lists.get(one.issuer)
-        if found is not None and not found.problem and one.serial in found.serials:
+        if found is not None and not found.problem and found.revokes(one.serial):
             return Verdict(Reason.CERTIFICATE_REVOKED, f"serial {one.serial:x}", since, until)
         if found is None:
             unknown = unknown or "no revocation list of its issuer"
         elif found.problem:
             unknown = unknown or found.problem
-        elif now > found.next_update:
+        elif now >= found.next_update:
             unknown = unknown or "the revocation list is past its next update"
         else:
-            until = min(until, found.next_update)
+            until = min(until, math.nextafter(found.next_update, 0.0))
     if unknown:
         return Verdict(Reason.REVOCATION_UNKNOWN, unknown, since, until)
     return Verdict(None, "", since, until)

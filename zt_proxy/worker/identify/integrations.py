@@ -11,13 +11,8 @@ import structlog
 
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import Machine, Principal
-from zt_proxy.worker.identify.certificate import (
-    CertificateFacts,
-    RevocationList,
-    Verdict,
-    judge_chain,
-    read_certificate,
-)
+from zt_proxy.link.messages import RevocationList
+from zt_proxy.worker.identify.certificate import CertificateFacts, Verdict, judge_chain, read_certificate
 from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
 
 log = structlog.get_logger("zt_proxy.identify")
@@ -30,11 +25,18 @@ FOREVER = float("inf")
 class ClientTerms:
     """What one set of terms asks of clients: `edge.tls` makes it of a file of authorities."""
 
-    __slots__ = ("authorities", "required", "revocation")
+    __slots__ = ("authorities", "required", "revocation", "source")
 
     def __init__(
-        self, authorities: Mapping[bytes, Container[bytes]], *, required: bool = False, revocation: bool = False
+        self,
+        source: str,
+        authorities: Mapping[bytes, Container[bytes]],
+        *,
+        required: bool = False,
+        revocation: bool = False,
     ) -> None:
+        self.source = source
+        """Path of the file of authorities; revocation lists count for the terms that name the same."""
         self.authorities = authorities
         """Subject → keys, for every authority of the file."""
         self.required = required
@@ -67,7 +69,7 @@ class Integrations:
     def __init__(self, settings: Iterable[IntegrationSettings]) -> None:
         self._by: dict[tuple[str, object], list[tuple[CertificateMatch, IntegrationSettings]]] = {}
         self._principals: dict[str, Principal] = {}
-        self._lists: dict[bytes, RevocationList] = {}
+        self._lists: dict[str, dict[bytes, RevocationList]] = {}
         self._read: dict[tuple[bytes, ...], tuple[CertificateFacts, ...] | str] = {}
         self._machines: dict[tuple[str, str], Machine] = {}
         self.epoch = 0
@@ -84,7 +86,10 @@ class Integrations:
 
     def revocations(self, lists: Iterable[RevocationList]) -> None:
         """These lists are in force from now on, and no others."""
-        self._lists = {one.issuer: one for one in lists}
+        by_source: dict[str, dict[bytes, RevocationList]] = {}
+        for one in lists:
+            by_source.setdefault(one.source, {})[one.issuer] = one
+        self._lists = by_source
         self.epoch += 1
 
     def show(self, terms: ClientTerms, chain: tuple[bytes, ...]) -> Shown:
@@ -112,7 +117,7 @@ class Integrations:
         if isinstance(facts, str):
             verdict = Verdict(Reason.CERTIFICATE_UNSUITABLE, facts, -FOREVER, FOREVER)
         else:
-            lists = self._lists if shown.terms.revocation else None
+            lists = self._lists.get(shown.terms.source, {}) if shown.terms.revocation else None
             verdict = judge_chain(facts, shown.terms.authorities, lists, now)
         shown.since, shown.until = verdict.since, verdict.until
         if verdict.reason is not None or isinstance(facts, str):
