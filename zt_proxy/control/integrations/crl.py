@@ -4,7 +4,6 @@ Base lists only. What covers a part, or builds on another list, or carries somet
 refused: a list that says less than it seems to say would let revoked certificates in.
 """
 
-import base64
 import binascii
 import hashlib
 import re
@@ -22,8 +21,9 @@ from zt_proxy.link.messages import SERIAL_BYTES, pack_serials
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of a file; a list of a million entries has 50 MiB."""
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*([A-Za-z0-9+/=\s]*?)-----END ([A-Z0-9 ]+)-----")
+_MARK = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]+)-----")
 _LABELS = (b"X509 CRL", b"CRL")
+_TORN = "holds neither DER nor whole PEM blocks; it may be cut off"
 _WEAK = ("md5", "sha1")
 _UNDERSTOOD = (x509.CRLNumber, x509.AuthorityKeyIdentifier)
 _CRITICAL = b"\x01\x01\xff"
@@ -121,17 +121,21 @@ def split(raw: bytes) -> list[bytes]:
         raise ListError(f"is larger than {LARGEST // 2**20} MiB")
     if raw[:1] == b"\x30":
         return [raw]
-    blocks = _BLOCK.findall(raw)
-    if not blocks or len(blocks) != raw.count(b"-----BEGIN "):
-        raise ListError("holds neither DER nor whole PEM blocks; it may be cut off")
+    marks = list(_MARK.finditer(raw))
     found = []
-    for begin, body, end in blocks:
-        if begin not in _LABELS or end != begin:
-            raise ListError(f"holds a {begin.decode()} where revocation lists belong")
+    for begin, end in zip(marks[::2], marks[1::2], strict=False):
+        label = begin[2]
+        if begin[1] != b"BEGIN" or end[1] != b"END" or end[2] != label:
+            raise ListError(_TORN)
+        if label not in _LABELS:
+            raise ListError(f"holds a {label.decode()} where revocation lists belong")
         try:
-            found.append(base64.b64decode(b"".join(body.split()), validate=True))
+            body = raw[begin.end() : end.start()].translate(None, b" \t\r\n")
+            found.append(binascii.a2b_base64(body, strict_mode=True))
         except binascii.Error:
             raise ListError("holds a PEM block that is not base64") from None
+    if not found or 2 * raw.count(b"-----BEGIN ") != len(marks):
+        raise ListError(_TORN)
     return found
 
 
@@ -204,16 +208,9 @@ def _verifies(revoked: x509.CertificateRevocationList, signed: bytes, certificat
 
 
 def _signed_part(der: bytes) -> bytes:
-    """The first element of the outer sequence (tbsCertList), when it names the algorithm that the outside names."""
-    start, end = _element(der, 0)
-    tbs_start, tbs_end = _element(der, start)
-    position = tbs_start
-    if der[position] == 0x02:  # a version, in lists of version 2
-        position = _element(der, position)[1]
-    inner, outer = _element(der, position)[1], _element(der, tbs_end)[1]
-    if end != len(der) or der[position:inner] != der[tbs_end:outer]:
-        raise ListError("names two different signature algorithms")
-    return der[start:tbs_end]
+    """The first element of the outer sequence (tbsCertList). Whoever loaded the list compared its two algorithms."""
+    start, _ = _element(der, 0)
+    return der[start : _element(der, start)[1]]
 
 
 def _element(der: bytes, position: int) -> tuple[int, int]:

@@ -232,11 +232,11 @@ class Source:
             yield f"{self.settings.ca} {ca_problem}"
         yield from (file.problem for file in self._files if file.problem)
         yield from self._replays
-        offered = {each.authority for each in self._offered()}
+        offered = {each.digest for each in self._offered()}
         for standing in self.standings(now):
             if standing.problem:
                 yield f"{standing.problem}: its certificates are refused"
-            elif standing.current is not None and standing.current.authority not in offered:
+            elif standing.current is not None and standing.current.digest not in offered:
                 until = show_time(standing.current.next_update)
                 yield f"the revocation list of {standing.name} read before stays in force until {until}"
 

@@ -66,6 +66,8 @@ class Constraints(msgspec.Struct, frozen=True):
 
 def alternative_names(uris: Sequence[str], hosts: Sequence[str]) -> list[x509.GeneralName]:
     """The names a machine goes by. Raises ConfigurationError for none, or for one that could be read in two ways."""
+    if len(uris) > 1:
+        raise ConfigurationError("one certificate, one URI (SPIFFE X.509-SVID §2): whoever reads two takes either")
     for uri in uris:
         parts = urlsplit(uri) if _URI.fullmatch(uri) else None
         if parts is None or not _HOST.fullmatch(parts.netloc):
