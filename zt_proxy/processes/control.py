@@ -97,9 +97,7 @@ class Control(Generic[L]):
         self.keys = keys
         self.ring = ring
         self.link = link
-        self.revocation = CrlWatcher(
-            settings.revocation, clock, settings.state_dir / "crl-numbers.json", link.revocation_lists
-        )
+        self.revocation = CrlWatcher(clock, settings.state_dir / "crl-numbers.json", link.revocation_lists)
         self._clock = clock
         self._front: Front | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,7 +121,6 @@ class Control(Generic[L]):
         await self.audit.start()
         self.sessions.on_change(self.link.invalidate)
         self.link.signing_key(self.keys.current())
-        await self.revocation.start()
         await self.adopt(await self.prepare(self.settings))
         self._tasks.append(asyncio.create_task(self.sessions.run(asyncio.sleep), name="sessions"))
         self._tasks.append(asyncio.create_task(self._rotate_keys(), name="assertion-keys"))
@@ -177,7 +174,6 @@ class Control(Generic[L]):
         self.keys.schedule(settings.assertion_rotation, settings.assertion_overlap)
         for name in settings.insecure:
             log.warning("insecure switch is on", switch=name)
-        await self.revocation.configure(settings.revocation)
         if before is not None:
             task = asyncio.create_task(_close_later(before), name="former-portal")
             self._closing.add(task)
