@@ -1,78 +1,21 @@
 """What every link between control and workers must keep, whatever carries it.
 
-An implementation is added to `LINKS`; each test then runs over it.
+An implementation is added to `LINKS` of the lab; each test then runs over it.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.lab.links import HANDLE, LINKS, SESSION, Authority, HearingWorker, Links, in_force, session
+from tests.lab.waiting import until
 from zt_proxy.core.errors import Reason, UnavailableError
-from zt_proxy.core.session import Principal, Session
-from zt_proxy.link.memory import MemoryLink, SessionAuthority
-from zt_proxy.link.messages import Invalidation, SigningKey
+from zt_proxy.link.messages import CLOSED, LOOKUPS, IdleNote, Invalidation, RevocationList, SigningKey, pack_serials
 
-LINKS: dict[str, Callable[[SessionAuthority], MemoryLink]] = {"memory": MemoryLink}
-
-HANDLE = b"h" * 32
 KEY = SigningKey("k1", b"der")
-SESSION = Session(
-    sid="s1",
-    host="flows.example.com",
-    principal=Principal(subject="alice", issuer="https://idp.example", provider="corp"),
-    acr="",
-    amr=(),
-    mfa=True,
-    auth_time=1.0,
-    created=1.0,
-    last_activity=1.0,
-    idle_timeout=900.0,
-    absolute_deadline=43_201.0,
-)
-
-
-class Authority:
-    """Control's side at the edge of the link: answers from a table, and can be held back."""
-
-    def __init__(self) -> None:
-        self.sessions: dict[tuple[bytes, str], Session] = {(HANDLE, SESSION.host): SESSION}
-        self.heard: list[tuple[str, float]] = []
-        self.asked = 0
-        self.fault: UnavailableError | None = None
-        self.go = asyncio.Event()
-        self.go.set()
-
-    async def session(self, handle_hash: bytes, host: str) -> Session | None:
-        self.asked += 1
-        found = self.sessions.get((handle_hash, host))
-        await self.go.wait()
-        if self.fault is not None:
-            raise self.fault
-        return found
-
-    def activity(self, sid: str, at: float) -> None:
-        self.heard.append((sid, at))
-
-
-class Worker:
-    def __init__(self) -> None:
-        self.changes: list[Invalidation] = []
-        self.keys: list[SigningKey] = []
-        self.fault: Exception | None = None
-
-    def invalidate(self, change: Invalidation) -> None:
-        if self.fault is not None:
-            raise self.fault
-        self.changes.append(change)
-
-    def signing_key(self, key: SigningKey) -> None:
-        self.keys.append(key)
-
-
-@pytest.fixture(params=sorted(LINKS))
-def make(request: pytest.FixtureRequest) -> Callable[[SessionAuthority], MemoryLink]:
-    return LINKS[request.param]
+REVOKED = RevocationList("/etc/ca.pem", b"name", pack_serials([7, 1 << 159]), 2_000_000_000.0)
 
 
 @pytest.fixture
@@ -80,105 +23,248 @@ def authority() -> Authority:
     return Authority()
 
 
-@pytest.fixture
-def link(make: Callable[[SessionAuthority], MemoryLink], authority: Authority) -> MemoryLink:
-    return make(authority)
+@pytest.fixture(params=sorted(LINKS))
+async def links(request: pytest.FixtureRequest, authority: Authority) -> AsyncIterator[Links]:
+    made = await LINKS[request.param](authority)
+    yield made
+    authority.go.set()
+    await made.stop()
 
 
-async def test_a_look_up_gives_what_control_says(link: MemoryLink) -> None:
+async def test_a_look_up_gives_what_control_says(links: Links) -> None:
+    link = await links.join(HearingWorker())
     assert await link.session(HANDLE, SESSION.host) == SESSION
     assert await link.session(HANDLE, "other.example.com") is None
 
 
-async def test_activity_reaches_control(link: MemoryLink, authority: Authority) -> None:
+async def test_activity_reaches_control(links: Links, authority: Authority) -> None:
+    link = await links.join(HearingWorker())
     link.activity("s1", 5.0)
-    assert authority.heard == [("s1", 5.0)]
+    await until(lambda: ("s1", 5.0) in authority.heard)
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (UnavailableError(Reason.STORE_UNAVAILABLE), Reason.STORE_UNAVAILABLE),
+        (UnavailableError(Reason.CONTROL_UNAVAILABLE), Reason.CONTROL_UNAVAILABLE),
+    ],
+)
 async def test_a_fault_of_the_store_is_a_fault_and_not_an_unknown_session(
-    link: MemoryLink, authority: Authority
+    links: Links, authority: Authority, fault: UnavailableError, reason: Reason
 ) -> None:
-    authority.fault = UnavailableError(Reason.STORE_UNAVAILABLE)
+    link = await links.join(HearingWorker())
+    authority.fault = fault
     with pytest.raises(UnavailableError) as caught:
         await link.session(HANDLE, SESSION.host)
-    assert caught.value.reason is Reason.STORE_UNAVAILABLE
+    assert caught.value.reason is reason
 
 
-async def test_an_invalidation_is_in_force_on_every_worker_when_it_returns(link: MemoryLink) -> None:
-    workers = [Worker(), Worker()]
+async def test_an_invalidation_is_in_force_on_every_worker_once_it_is_settled(links: Links) -> None:
+    workers = [HearingWorker(), HearingWorker()]
     for worker in workers:
-        link.attach(worker)
+        await links.join(worker)
     change = Invalidation(1, "s1", "signed-out")
-    link.invalidate(change)
+    links.control.invalidate(change)
+    assert await links.control.settled(links.control.sequence, 5.0)
     assert [worker.changes for worker in workers] == [[change], [change]]
-    assert link.sequence == 1
+    assert links.control.sequence == 1
 
 
-async def test_a_worker_that_fails_does_not_keep_a_change_from_the_others(link: MemoryLink) -> None:
-    broken, sound = Worker(), Worker()
-    broken.fault = RuntimeError("worker is stuck")
-    link.attach(broken)
-    link.attach(sound)
-    with pytest.raises(RuntimeError, match="stuck"):
-        link.invalidate(Invalidation(1, "s1", "signed-out"))
-    assert len(sound.changes) == 1
+async def test_a_worker_that_fails_does_not_keep_a_change_from_the_others(links: Links) -> None:
+    broken, sound = HearingWorker(), HearingWorker()
+    await links.join(broken)
+    await links.join(sound)
+    broken.stuck = True
+    change = Invalidation(1, "s1", "signed-out")
+    with contextlib.suppress(RuntimeError):  # the caller may hear of it, where it can
+        links.control.invalidate(change)
+    await until(lambda: sound.changes == [change])
+    assert not await links.control.settled(1, 0.0)
+    broken.stuck = False
 
 
 @pytest.mark.case("ZT-NET-02")
-async def test_a_repeated_number_is_dropped_and_a_gap_drops_every_cache(link: MemoryLink) -> None:
-    worker = Worker()
-    link.attach(worker)
+async def test_a_repeated_number_is_dropped_and_a_gap_drops_every_cache(links: Links) -> None:
+    worker = HearingWorker()
+    await links.join(worker)
     for sequence in (7, 7, 8, 11, 10):
-        link.invalidate(Invalidation(sequence, f"s{sequence}", "signed-out"))
+        links.control.invalidate(Invalidation(sequence, f"s{sequence}", "signed-out"))
+    await in_force(links)
     assert [(change.sequence, change.sid) for change in worker.changes] == [(7, "s7"), (8, "s8"), (11, "")]
 
 
 @pytest.mark.case("ZT-NET-02")
-async def test_a_session_revoked_while_it_was_looked_up_is_asked_for_again(
-    link: MemoryLink, authority: Authority
-) -> None:
+async def test_a_session_revoked_while_it_was_looked_up_is_asked_for_again(links: Links, authority: Authority) -> None:
+    link = await links.join(HearingWorker())
     authority.go.clear()
     look_up = asyncio.ensure_future(link.session(HANDLE, SESSION.host))
-    await asyncio.sleep(0)
+    await until(lambda: authority.asked == 1)
     authority.sessions.clear()
-    link.invalidate(Invalidation(1, "s1", "signed-out"))
+    links.control.invalidate(Invalidation(1, "s1", "signed-out"))
     authority.go.set()
     assert await look_up is None
     assert authority.asked == 2
 
 
-async def test_a_worker_gets_the_current_key_when_it_attaches_and_each_new_one(link: MemoryLink) -> None:
-    early, late = Worker(), Worker()
-    link.attach(early)
-    link.signing_key(KEY)
-    link.attach(late)
+async def test_a_look_up_is_not_asked_again_because_another_session_ended(links: Links, authority: Authority) -> None:
+    link = await links.join(HearingWorker())
+    authority.go.clear()
+    look_up = asyncio.ensure_future(link.session(HANDLE, SESSION.host))
+    await until(lambda: authority.asked == 1)
+    for sequence in range(1, 101):
+        links.control.invalidate(Invalidation(sequence, "another", "signed-out"))
+    await in_force(links)
+    authority.go.set()
+    assert await look_up == SESSION
+    assert authority.asked == 1
+
+
+async def test_a_session_that_changes_with_every_look_up_is_a_fault_in_the_end(
+    links: Links, authority: Authority
+) -> None:
+    link = await links.join(HearingWorker())
+    numbers = iter(range(1, 10_000))
+    answered = authority.session
+
+    async def ends_meanwhile(handle_hash: bytes, host: str):
+        found = await answered(handle_hash, host)
+        links.control.invalidate(Invalidation(next(numbers), "s1", "unlocked"))
+        return found
+
+    authority.session = ends_meanwhile
+    with pytest.raises(UnavailableError) as caught:
+        await link.session(HANDLE, SESSION.host)
+    assert caught.value.reason is Reason.CONTROL_UNAVAILABLE
+    assert authority.asked < 1_000
+
+
+async def test_a_worker_gets_the_current_key_when_it_joins_and_each_new_one(links: Links) -> None:
+    early, late = HearingWorker(), HearingWorker()
+    await links.join(early)
+    links.control.signing_key(KEY)
+    await in_force(links)
+    await links.join(late)
     new = SigningKey("k2", b"der2")
-    link.signing_key(new)
+    links.control.signing_key(new)
+    await in_force(links)
     assert early.keys == [KEY, new]
     assert late.keys == [KEY, new]
 
 
-async def test_a_detached_worker_hears_nothing(link: MemoryLink) -> None:
-    worker = Worker()
-    link.attach(worker)
-    link.detach(worker)
-    link.invalidate(Invalidation(1, "s1", "signed-out"))
-    assert worker.changes == []
+async def test_a_worker_gets_all_revocation_lists_when_it_joins_and_when_one_changes(links: Links) -> None:
+    early, late = HearingWorker(), HearingWorker()
+    await links.join(early)
+    links.control.revocation_lists([REVOKED])
+    links.control.revocation_lists([REVOKED])
+    await in_force(links)
+    await links.join(late)
+    other = RevocationList("/etc/ca.pem", b"another", b"", 1.0, "it is stale")
+    links.control.revocation_lists([REVOKED, other])
+    await in_force(links)
+    links.control.revocation_lists([other])
+    await in_force(links)
+    for worker in (early, late):
+        assert [set(lists) for lists in worker.lists] == [{REVOKED}, {REVOKED, other}, {other}]
+
+
+async def test_a_list_too_large_to_send_refuses_the_whole_authority(links: Links) -> None:
+    worker = HearingWorker()
+    await links.join(worker)
+    links.control.revocation_lists([RevocationList("a", b"name", b"\1" * 20 * 500_000, 1.0)])
+    await in_force(links)
+    assert worker.lists[0][0].problem
+
+
+async def test_an_idle_note_of_one_worker_reaches_every_worker(links: Links) -> None:
+    first, second, late = HearingWorker(), HearingWorker(), HearingWorker()
+    link = await links.join(first)
+    await links.join(second)
+    link.idle_note("s1", "flows", 50.0)
+    note = IdleNote("s1", "flows", 50.0)
+    await until(lambda: note in second.notes)
+    late_link = await links.join(late)
+    assert await late_link.session(HANDLE, SESSION.host) == SESSION
+    assert note in late.notes
+
+
+async def test_idle_notes_end_with_their_session_and_outlive_a_step_up(links: Links, authority: Authority) -> None:
+    first, late = HearingWorker(), HearingWorker()
+    link = await links.join(first)
+    authority.sessions[b"2" * 32, SESSION.host] = session("s2")
+    link.idle_note("s1", "flows", 50.0)
+    link.idle_note("s2", "flows", 50.0)
+    await until(lambda: len(first.notes) == 2)
+    links.control.invalidate(Invalidation(1, "s1", "signed-out"))
+    links.control.invalidate(Invalidation(2, "s2", "unlocked"))
+    late_link = await links.join(late)
+    await late_link.session(HANDLE, SESSION.host)
+    await late_link.session(b"2" * 32, SESSION.host)
+    assert late.notes == [IdleNote("s2", "flows", 50.0)]
+
+
+async def test_control_asks_a_worker_and_gets_its_answer(links: Links) -> None:
+    def answer(what: str) -> bytes:
+        if what == "broken":
+            raise RuntimeError("the handler is broken")
+        return {"status": b"all is well"}[what]
+
+    await links.join(HearingWorker(), answer=answer)
+    await links.join(HearingWorker())
+    able, mute = links.control.workers()
+    assert await links.control.ask(able, "status") == b"all is well"
+    for worker, what in ((able, "weather"), (able, "broken"), (mute, "status")):
+        with pytest.raises(UnavailableError) as caught:
+            await links.control.ask(worker, what)
+        assert caught.value.reason is Reason.CONTROL_UNAVAILABLE
+
+
+async def test_control_knows_its_workers_and_how_far_they_are(links: Links) -> None:
+    workers = [HearingWorker(), HearingWorker()]
+    for worker in workers:
+        await links.join(worker)
+    links.control.invalidate(Invalidation(1, "s1", "signed-out"))
+    await in_force(links)
+    states = links.control.workers()
+    assert [(state.worker, state.applied, state.connected) for state in states] == [(1, 1, True), (2, 1, True)]
+    assert len({state.key for state in states}) == 2
+
+
+async def test_a_worker_that_left_hears_nothing_and_nobody_waits_for_it(links: Links) -> None:
+    worker = HearingWorker()
+    await links.join(worker)
+    await links.leave(worker)
+    await until(lambda: not links.control.workers())
+    links.control.invalidate(Invalidation(1, "s1", "signed-out"))
+    assert await links.control.settled(1, 0.0)
+    assert not any(change.sid == "s1" for change in worker.changes)
+
+
+@pytest.mark.case("ZT-NET-04")
+async def test_a_worker_with_too_many_look_ups_is_told_no_and_not_queued(links: Links, authority: Authority) -> None:
+    link = await links.join(HearingWorker())
+    authority.go.clear()
+    asked = [asyncio.ensure_future(link.session(HANDLE, SESSION.host)) for _ in range(LOOKUPS + 5)]
+    await until(lambda: sum(look_up.done() for look_up in asked) == 5)
+    authority.go.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(answer == SESSION for answer in answers) == LOOKUPS
+    assert sum(isinstance(answer, UnavailableError) for answer in answers) == 5
 
 
 async def test_a_closed_link_is_not_alive_answers_nothing_and_empties_every_cache(
-    link: MemoryLink, authority: Authority
+    links: Links, authority: Authority
 ) -> None:
-    worker = Worker()
-    link.attach(worker)
+    worker = HearingWorker()
+    link = await links.join(worker)
     assert link.alive()
     authority.go.clear()
     look_up = asyncio.ensure_future(link.session(HANDLE, SESSION.host))
-    await asyncio.sleep(0)
-    link.close()
+    await until(lambda: authority.asked == 1)
+    await links.close()
     authority.go.set()
-    assert not link.alive()
-    assert [change.sid for change in worker.changes] == [""]
+    await until(lambda: not link.alive())
+    assert [(change.sid, change.reason) for change in worker.changes] == [("", CLOSED)]
     with pytest.raises(UnavailableError):
         await look_up
     with pytest.raises(UnavailableError) as caught:

@@ -7,6 +7,7 @@ What `session` gives was still true after the last invalidation that workers hav
 one is made again, so that a revoked session can never be cached after its own revocation (ZT-NET-02).
 """
 
+import asyncio
 import os
 from collections.abc import Iterable
 
@@ -15,19 +16,21 @@ from zt_proxy.core.session import Session
 from zt_proxy.link.ledger import Ledger
 from zt_proxy.link.messages import (
     CLOSED,
+    LOOKUPS,
+    OVERTAKEN,
+    PATIENCE,
     AskHandler,
     Change,
     IdleNote,
     Invalidation,
+    Question,
     RevocationList,
     SessionAuthority,
     SigningKey,
     WorkerLink,
     WorkerState,
 )
-
-OVERTAKEN = 16
-"""Look-ups that may be overtaken in a row before the link gives up and says so."""
+from zt_proxy.link.replica import reply_to
 
 
 class _Attached:
@@ -65,12 +68,25 @@ class MemoryLink:
         self._authority = authority
         self._workers: list[_Attached] = []
         self._ledger = Ledger()
+        self._look_ups = 0
         self._open = True
 
     # towards control
 
     async def session(self, handle_hash: bytes, host: str) -> Session | None:
-        """See `ControlLink.session`. Raises UnavailableError(CONTROL_UNAVAILABLE) once the link is closed."""
+        """See `ControlLink.session`. Waits at most `PATIENCE` seconds; raises once the link is closed."""
+        if self._look_ups >= LOOKUPS:
+            raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "too many look-ups at a time")
+        self._look_ups += 1
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._true_now(handle_hash, host)
+        except TimeoutError:
+            raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "control takes too long to answer") from None
+        finally:
+            self._look_ups -= 1
+
+    async def _true_now(self, handle_hash: bytes, host: str) -> Session | None:
         ledger = self._ledger
         for _ in range(OVERTAKEN):
             number = ledger.number
@@ -145,11 +161,10 @@ class MemoryLink:
 
     async def ask(self, worker: WorkerState, what: str, within: float = 1.0) -> bytes:
         for attached in self._workers:
-            if attached.state().key == worker.key and attached.answer is not None:
-                try:
-                    return attached.answer(what)
-                except KeyError:
-                    break
+            if attached.state().key == worker.key:
+                reply = reply_to(Question(0, what), attached.answer)
+                if not reply.problem:
+                    return reply.body
         raise UnavailableError(Reason.CONTROL_UNAVAILABLE, f"worker {worker.key} does not say {what}")
 
     def close(self) -> None:

@@ -34,6 +34,23 @@ from zt_proxy.core.session import Session
 VERSION = 1
 """Of this protocol. Control and workers come from one installation; another version is cut."""
 
+LEASE = 5.0
+"""Seconds for which a worker may decide after it last asked control (`link.lease`)."""
+BEATS = 5
+"""How often a worker asks within one lease: each second."""
+LOOKUPS = 1_000
+"""Look-ups of one worker under way at a time."""
+PATIENCE = 2.0
+"""Seconds for one look-up, however often it is asked again."""
+BATCH = 1_000
+"""Sessions in one `Activity`."""
+OVERTAKEN = 16
+"""Look-ups that may be overtaken in a row before the link gives up and says so."""
+DOWN_BYTES = 16 * 1024 * 1024
+"""Largest frame from control: a revocation list."""
+UP_BYTES = 4 * 1024 * 1024
+"""Largest frame from a worker: its metrics."""
+
 CHANGED = frozenset(("handle-replaced", "unlocked"))
 """Reasons of invalidations after which the session lives on, and with it its open streams."""
 
@@ -131,6 +148,8 @@ class Welcome(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     boot: str
     """Names this run of control; numbers of another run mean nothing."""
+    number: int
+    """Of the change before the next: the worker's own, or with `drop` the one whose state follows."""
     lease: float
     """Seconds from a `Beat` for which the worker may decide."""
     cookie_keys: CookieKeys
