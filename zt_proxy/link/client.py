@@ -350,7 +350,8 @@ class LinkClient:
         for future in self._questions.values():
             if not future.done():
                 future.set_exception(UnavailableError(Reason.CONTROL_UNAVAILABLE, "the link to control broke"))
-        log.warning("link to control broken")
+        if not self._closed:
+            log.warning("link to control broken")
 
     def _send_if_ready(self, message: msgspec.Struct) -> None:
         wire = self._wire

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -117,9 +117,8 @@ class Wire(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.pid, uid = _credentials(transport)
+        self.transport = cast(asyncio.Transport, transport)
+        self.pid, uid = _credentials(self.transport)
         if uid != os.geteuid():
             self.cut(f"the user {uid} has no business here")
             return
