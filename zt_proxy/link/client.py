@@ -79,6 +79,8 @@ class LinkClient:
         self._watching: asyncio.TimerHandle | None = None
         self._ready = asyncio.Event()
         self._closed = False
+        self.outdated = asyncio.Event()
+        """Set when control has other cookie keys than this worker: it will never have a lease again and should end."""
         self.problem = "control has not been reached yet"
         """Why nothing may be decided; empty while the lease holds."""
 
@@ -248,6 +250,7 @@ class LinkClient:
         if self._ring is not None and self._ring.export() != ring.export():
             # Cookies would be judged by keys that count no more. Only a new worker takes in others.
             self._forfeit(LEASE_LOST, "control has another cookie key ring: this worker has to start anew")
+            self.outdated.set()
             raise BadFrame("another cookie key ring")
         if not 0 < welcome.lease < float("inf"):
             raise BadFrame("a lease that is none")
