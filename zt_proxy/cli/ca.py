@@ -201,7 +201,7 @@ def revoke(
         chosen = _chosen(authority, what, every=every, undo=undo)
         words = ", ".join(f"{each.name} ({each.serial})" for each in chosen)
         if not yes:
-            if not sys.stdin.isatty():
+            if not _asks():
                 _refuse("revoke", "without a terminal there is nobody to ask; --yes goes on without")
             typer.confirm(f"{'End the hold of' if undo else 'Revoke'} {words}?", abort=True)
         signed = authority.release(chosen, list_days) if undo else authority.revoke(chosen, reason.value, list_days)
@@ -285,6 +285,10 @@ def _list_line(signed: "x509.CertificateRevocationList") -> str:
 def _warn_when_due(authority: "Authority") -> None:
     if problem := authority.list_problem():
         typer.secho(f"{problem}: zt-proxy ca crl{_at(authority.folder)}", fg="yellow", err=True)
+
+
+def _asks() -> bool:
+    return sys.stdin.isatty()
 
 
 def _must_not_exist(*files: Path) -> None:
