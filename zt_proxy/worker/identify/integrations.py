@@ -5,6 +5,7 @@ list changed or its own time is over, so that a request costs one comparison of 
 expired or ended counts any longer than that (ZT-TLS-08, ZT-TLS-09).
 """
 
+import math
 from collections.abc import Container, Iterable, Mapping
 
 import structlog
@@ -134,6 +135,7 @@ class Integrations:
             return found
         if found.expires is not None:
             if now > found.expires:
+                shown.since, shown.until = math.nextafter(found.expires, FOREVER), FOREVER
                 return Reason.INTEGRATION_EXPIRED
             shown.until = min(shown.until, found.expires)
         machine = Machine(self._principals[found.name], leaf.fingerprint, shown.until)

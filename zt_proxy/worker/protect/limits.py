@@ -9,6 +9,10 @@ import math
 from collections.abc import Mapping
 
 
+_WHOLE = 1.0 - 1e-9
+"""One request, less what adding up fractions loses."""
+
+
 class Bucket:
     """One second's worth of requests, filled at `rate` a second; a rate below one holds one request."""
 
@@ -21,10 +25,12 @@ class Bucket:
 
     def take(self, now: float) -> float:
         """0.0 if a request may pass at `now` (monotonic seconds), else the seconds until one may."""
-        tokens = min(self._capacity, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if tokens >= 1.0:
-            self._tokens = tokens - 1.0
+        tokens = self._tokens
+        if now > self._at:
+            tokens = min(self._capacity, tokens + (now - self._at) * self._rate)
+            self._at = now
+        if tokens >= _WHOLE:
+            self._tokens = max(0.0, tokens - 1.0)
             return 0.0
         self._tokens = tokens
         return (1.0 - tokens) / self._rate
