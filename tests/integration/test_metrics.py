@@ -18,7 +18,17 @@ PROMISED = {
     "zt_connections",
     "zt_record_ring_used_ratio",
     "zt_build_info",
+    "zt_worker_up",
+    "zt_link_heard_seconds",
+    "zt_link_behind",
+    "zt_process_restarts_total",
+    "zt_configuration_epoch",
+    "zt_configuration_refused",
+    "zt_audit_lines_total",
+    "zt_audit_failing",
+    "zt_sessions",
 }
+W = (("worker", "0"),)
 
 
 async def scrape(lab: ProxyLab) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -41,22 +51,26 @@ async def test_a_request_is_in_flight_until_it_is_answered_and_counted_then() ->
         request = asyncio.create_task(lab.get("/", await lab.sign_in()))
         await lab.upstream.arrived(1)
         found = await scrape(lab)
-        assert found["zt_requests_in_flight"][()] == 1
-        assert found["zt_upstream_connections"] == {(("state", "idle"),): 0, (("state", "open"),): 1}
+        assert found["zt_requests_in_flight"][W] == 1
+        assert found["zt_upstream_connections"] == {(("state", "idle"), *W): 0, (("state", "open"), *W): 1}
         lab.upstream.hold.set()
         assert (await request).status == 200
         assert (await lab.get("/")).status == 401
         found = await scrape(lab)
-        assert found["zt_requests_in_flight"][()] == 0
-        assert found["zt_upstream_connections"] == {(("state", "idle"),): 1, (("state", "open"),): 1}
+        assert found["zt_requests_in_flight"][W] == 0
+        assert found["zt_upstream_connections"] == {(("state", "idle"), *W): 1, (("state", "open"), *W): 1}
         assert found["zt_requests_total"] == {
-            (("class", "2xx"), ("route", "app")): 1,
-            (("class", "4xx"), ("route", "app")): 1,
+            (("class", "2xx"), ("route", "app"), *W): 1,
+            (("class", "4xx"), ("route", "app"), *W): 1,
         }
         assert found["zt_decisions_total"] == {
-            (("effect", "allow"), ("reason", "rule-allowed")): 1,
-            (("effect", "challenge"), ("reason", "login-required")): 1,
+            (("effect", "allow"), ("reason", "rule-allowed"), *W): 1,
+            (("effect", "challenge"), ("reason", "login-required"), *W): 1,
         }
-        assert found["zt_tls_handshakes_total"] == {(("kind", "TLSv1.3"), ("result", "ok")): 2}
-        assert found["zt_sessions_cached"][()] == 1
+        assert found["zt_tls_handshakes_total"] == {(("kind", "TLSv1.3"), ("result", "ok"), *W): 2}
+        assert found["zt_sessions_cached"][W] == 1
         assert found.keys() >= PROMISED
+        assert found["zt_worker_up"] == {W: 1}
+        assert found["zt_sessions"][()] == 1
+        assert found["zt_process_restarts_total"] == {(("process", "proxy"),): 0}
+        assert list(found["process_resident_memory_bytes"]) == [(("process", "proxy"),)]

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from zt_proxy.core.keys import Secret
-from zt_proxy.link.reports import FleetReport
+from zt_proxy.link.status import FleetReport
+from zt_proxy.worker.edge.sockets import Key
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ _SCM_MAX_FD = 253
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
-    """Down, first: what to be. One listening socket per name in `listeners` comes along."""
+    """Down, first: what to be. One listening socket for each of `listeners` comes along."""
 
     settings: bytes
     """WorkerSettings or ControlSettings; see `pack`."""
@@ -44,7 +45,7 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     epoch: int = 1
     log_format: str = "json"
     log_level: str = "info"
-    listeners: tuple[str, ...] = ()
+    listeners: tuple[Key, ...] = ()
     metrics: tuple[str, int] | None = None
     """For control: host and port of the private listener."""
 
@@ -56,7 +57,7 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     settings: bytes
     log_format: str = "json"
     log_level: str = "info"
-    listeners: tuple[str, ...] = ()
+    listeners: tuple[Key, ...] = ()
     metrics: tuple[str, int] | None = None
 
 
@@ -73,10 +74,10 @@ class Abandon(msgspec.Struct, frozen=True, tag="abandon"):
 
 
 class Lend(msgspec.Struct, frozen=True, tag="lend"):
-    """Down: serve the sockets of another slot too, whose worker is gone. One socket per name comes along."""
+    """Down: serve the sockets of another slot too, whose worker is gone. One socket for each of them comes along."""
 
     slot: int
-    listeners: tuple[str, ...]
+    listeners: tuple[Key, ...]
 
 
 class GiveBack(msgspec.Struct, frozen=True, tag="give-back"):

@@ -5,35 +5,51 @@
 /readyz    200 when every part can do its work, else 503; JSON with each part's state: send no traffic if not
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import msgspec
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 _log = structlog.get_logger("zt_proxy.private")
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+Gather = Callable[[], Awaitable[Iterable[Metric]]]
+"""Gives every family of this moment."""
 
 
 class Check(msgspec.Struct, frozen=True):
     """A part that must work before the process is ready."""
 
     name: str
-    problem: Callable[[], str]
-    """Gives what is wrong, in words for the operator; empty when nothing is. Must not wait."""
+    problem: Callable[[], str | Awaitable[str]]
+    """Gives what is wrong, in words for the operator; empty when nothing is."""
     advisory: bool = False
     """Something to see to, and no reason to send traffic elsewhere."""
 
 
-class PrivateListener:
-    """Serves the registry and the checks on `host:port` (port 0: a free one, known after `start`)."""
+class _Families(Collector):
+    """Families that were gathered already."""
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, checks: Sequence[Check]) -> None:
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+class PrivateListener:
+    """Serves the metrics and the checks on `host:port` (port 0: a free one, known after `start`)."""
+
+    def __init__(self, host: str, port: int, metrics: CollectorRegistry | Gather, checks: Sequence[Check]) -> None:
         self.host = host
         self.port = port
-        self._registry = registry
+        self._source = metrics
         self._checks = tuple(checks)
         self._runner: web.AppRunner | None = None
 
@@ -59,19 +75,21 @@ class PrivateListener:
         if runner is not None:
             await runner.cleanup()
 
-    def readiness(self) -> dict[str, str]:
+    async def readiness(self) -> dict[str, str]:
         """Each part's problem; empty text for a part that works."""
-        return {check.name: _ask(check) for check in self._checks}
+        return {check.name: await _ask(check) for check in self._checks}
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={**_HEADERS, "Content-Type": content_type})
+        source = self._source
+        families = source if isinstance(source, CollectorRegistry) else _Families(await source())
+        return web.Response(body=encode(families), headers={**_HEADERS, "Content-Type": content_type})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_HEADERS)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        problems = self.readiness()
+        problems = await self.readiness()
         advisory = {check.name for check in self._checks if check.advisory}
         ready = not any(problem for name, problem in problems.items() if name not in advisory)
         parts = {
@@ -84,10 +102,11 @@ class PrivateListener:
         )
 
 
-def _ask(check: Check) -> str:
+async def _ask(check: Check) -> str:
     """A check that fails to answer is a part that does not work."""
     try:
-        return check.problem()
+        problem = check.problem()
+        return problem if isinstance(problem, str) else await problem
     except Exception as error:
         _log.exception("readiness-check-failed", check=check.name)
         return f"the check itself failed: {type(error).__name__}"

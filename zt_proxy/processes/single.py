@@ -1,26 +1,30 @@
 """One process: control beside the path, joined by the in-memory link (`workers: 0`)."""
 
 import asyncio
+import functools
 import gc
 import os
 import secrets
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from zt_proxy.config.build import Built
+from zt_proxy.control.operator.metrics import AllMetrics
+from zt_proxy.control.operator.overview import Overview
+from zt_proxy.control.operator.server import OperatorServer
 from zt_proxy.core import logs
 from zt_proxy.core.clock import Clock, SystemClock
 from zt_proxy.core.errors import ZtError
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.memory import MemoryLink
 from zt_proxy.link.messages import SessionAuthority
-from zt_proxy.link.reports import FleetReport, ListenerReport, ProcessReport
+from zt_proxy.link.status import FleetReport, ListenerReport, ProcessReport
 from zt_proxy.processes.control import Control
 from zt_proxy.processes.private import Check, PrivateListener
 from zt_proxy.processes.reload import Reloader
+from zt_proxy.worker import report
 from zt_proxy.worker.edge.worker import Worker
 
 log = structlog.get_logger("zt_proxy")
@@ -35,6 +39,7 @@ class Proxy:
         self.control: Control[MemoryLink] | None = None
         self.worker: Worker | None = None
         self.private: PrivateListener | None = None
+        self.operator: OperatorServer | None = None
         self.started = self.clock.now()
         self.reloader: Reloader | None = None
         """Only where a file is served: it knows whether the file is in force."""
@@ -53,8 +58,11 @@ class Proxy:
         await control.start()
         boot = secrets.token_hex(4)
         worker = self.worker = Worker(built.worker, control.link, control.ring, self.clock, number=0, boot=boot)
-        control.link.attach(worker, number=0, boot=boot)
+        control.link.attach(worker, number=0, boot=boot, answer=functools.partial(report.answer, worker))
         await worker.start()
+        self.overview = Overview(control.sessions, control.audit, control.link, self.clock, self.report)
+        self.operator = OperatorServer(built.control.runtime_dir, self.overview)
+        await self.operator.start()
         await self._serve_metrics(built)
         return worker.ports
 
@@ -68,10 +76,10 @@ class Proxy:
         checks = [
             Check("control", control.problem),
             Check("link", lambda: "" if control.link.alive() else "the lease ran out"),
-            Check("record", lambda: _problem_of(worker.recorder.check)),
+            Check("record", self.overview.no_record),
             Check("configuration", lambda: self.reloader.problem if self.reloader else "", advisory=True),
         ]
-        self.private = PrivateListener(*built.worker.metrics, worker.metrics.registry, checks)
+        self.private = PrivateListener(*built.worker.metrics, AllMetrics(self.overview), checks)
         await self.private.start()
 
     async def reload(self, built: Built) -> None:
@@ -100,6 +108,7 @@ class Proxy:
         ports = worker.ports if worker is not None else {}
         return FleetReport(
             processes=(ProcessReport("proxy", os.getpid(), self.started),),
+            workers=1,
             listeners=tuple(
                 ListenerReport(each.name, f"{each.host}:{ports.get(each.name, each.port)}")
                 for each in self.built.worker.listeners
@@ -116,20 +125,14 @@ class Proxy:
             await self.worker.stop(self.built.worker.drain if drain is None else drain)
         if self.private is not None:
             await self.private.stop()
+        if self.operator is not None:
+            await self.operator.stop()
         if self.control is not None:
             await self.control.stop()
 
 
 def _link(sessions: SessionAuthority, _ring: KeyRing) -> MemoryLink:
     return MemoryLink(sessions)
-
-
-def _problem_of(check: Callable[[], None]) -> str:
-    try:
-        check()
-    except ZtError as error:
-        return str(error)
-    return ""
 
 
 async def serve(path: Path, built: Built) -> int:
