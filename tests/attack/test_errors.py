@@ -55,7 +55,6 @@ BEFORE_THE_DECISION: dict[str, tuple[Any, str]] = {
     "ask control": (SessionCache, "fetch"),
     "go on": (Gateway, "_go_on"),
     "decide": (Gateway, "_decide"),
-    "check the recorder": (Recorder, "check"),
 }
 AFTER_THE_DECISION: dict[str, tuple[Any, str]] = {
     "forward": (Gateway, "_forward"),

@@ -39,8 +39,12 @@ class Noting:
 
     def on_request(self, head: RequestHead) -> None:
         self.goes_on = head.keep_alive
-        lines = b"".join(head.lines) if head.joined is None else head.joined
+        lines = b"".join(head.lines)
         self.told.append((head.method, head.target, head.minor, head.ordinary, lines, tuple(head.noted)))
+
+    def on_ordinary(self, head: RequestHead) -> None:
+        self.on_request(head)
+        self.on_end()
 
     def on_body(self, data: bytes) -> None:
         self.told.append(data)

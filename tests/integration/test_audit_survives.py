@@ -53,13 +53,14 @@ def test_killing_the_audit_writer_at_any_moment_loses_and_repeats_nothing(tmp_pa
     ring = RingWriter.create(ring_path(runtime, 0, "b"), 1 << 18, worker=0, boot="b")
     recorder = Recorder(ring, worker=0, boot="b", clock=SystemClock())
     decision = Decision(Effect.ALLOW, Reason.RULE_ALLOWED, "r")
+    circumstances = recorder.describe("app", "h", b"GET", "::1", None, decision)
     written = 0
     for life in range(6):
         process = reader(log, runtime, "serve")
         target = written + 700 + 137 * life
         while written < target:
             try:
-                recorder.decision(f"{written}", 1.5, "app", "h", b"GET", b"/", "::1", None, decision)
+                recorder.decision(b"%d" % written, 1.5, b"/", circumstances)
                 written += 1
             except UnavailableError:
                 continue  # full: the reader has to catch up

@@ -26,6 +26,14 @@ class Heard:
     def on_interim(self, head: ResponseHead) -> None:
         self.events.append(("interim", head.status, tuple(head.lines)))
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        lines = b"HTTP/1.1 200 OK\r\n" if head.status == 200 else b"HTTP/1.1 404 Not Found\r\n"
+        assert head.start == lines + b"".join(head.lines) + b"Content-Length: %d\r\n" % len(body)
+        self.on_response(head)
+        if body:
+            self.on_response_body(body)
+        self.on_response_end()
+
     def on_response(self, head: ResponseHead) -> None:
         self.events.append(
             (head.status, tuple(head.lines), tuple(head.set_cookies), dict(head.noted), head.content_length,

@@ -1,10 +1,13 @@
 """JSON as one line of printable ASCII: one line is one event, and a terminal shows it as text (ZT-LOG-01)."""
 
 import json
+from collections.abc import Callable
 
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
+encode_float: Callable[[float], bytes] = _encode
+"""A finite float in the fewest decimal digits that give it back."""
 _PRINTABLE = bytes(range(0x20, 0x7F))
 
 

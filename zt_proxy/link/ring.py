@@ -131,10 +131,11 @@ class RingWriter:
         if now - self._times[((_HEADER + tail % self._capacity) >> 3) + 1] > self.lease:
             raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is not being read")
 
-    def write(self, record: bytes, now: float) -> None:
+    def write(self, record: bytes, now: float, *, decision: bool = False) -> None:
         """Append one record, or several with line breaks between them, all or nothing.
 
-        Raises UnavailableError(RECORD_UNAVAILABLE) when it does not fit in what is free.
+        With `decision` what `check` asks is asked as well. Raises UnavailableError(RECORD_UNAVAILABLE) when it does not
+        fit in what is free.
         """
         length = len(record)
         span = (length + 31) & ~15
@@ -143,7 +144,13 @@ class RingWriter:
         words = self._words
         head = self._head
         gap = end - offset if offset + span > end else 0
-        if head + gap + span - words[_TAIL_WORD] > self._capacity:
+        tail = words[_TAIL_WORD]
+        if decision and head != tail:  # as `check`, without another call
+            if self._capacity - (head - tail) < self._reserve:
+                raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
+            if now - self._times[((_HEADER + tail % self._capacity) >> 3) + 1] > self.lease:
+                raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is not being read")
+        if head + gap + span - tail > self._capacity:
             raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
         if gap:
             words[offset >> 3] = _MARKER

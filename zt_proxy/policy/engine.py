@@ -84,6 +84,14 @@ class Policy:
             return decision
         return self._with_reports(decision, facts)
 
+    def is_timeless(self, method: bytes, path: bytes) -> bool:
+        """What `decide` says of this request can change with the session and the rules alone, not with the clock."""
+        if self._reporting or self._report_only:
+            return False
+        request = (method, path)
+        rules = self._fitting.get(request) or self._fit(request)
+        return all(rule.reauth is None for rule in rules)
+
     def _fit(self, request: tuple[bytes, bytes]) -> tuple[CompiledRule, ...]:
         """The rules in force that are about this request, remembered: which they are depends on nothing else."""
         rules = tuple(rule for rule in self._rules if rule.fits(*request))

@@ -12,7 +12,7 @@ import msgspec
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import UnavailableError
-from zt_proxy.core.lines import encode_line
+from zt_proxy.core.lines import encode_float, encode_line
 from zt_proxy.core.session import Session
 from zt_proxy.core.types import Decision
 from zt_proxy.link.ring import RingWriter
@@ -20,6 +20,7 @@ from zt_proxy.link.ring import RingWriter
 VERSION = 1
 """`v` of every record; raised when a field changes its meaning."""
 _KEPT = 4096
+_PLAIN_PATHS = 8192
 TOGETHER = 16
 """End records that wait, for a quarter of a second at most, to share a write with the next decision."""
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
@@ -87,6 +88,7 @@ class Recorder:
         "_lost",
         "_monotonic",
         "_n",
+        "_plain",
         "_ring",
         "_worker",
         "lost",
@@ -100,11 +102,15 @@ class Recorder:
         self._n = 0
         self._lost = 0
         whose = f'"worker":{worker},"boot":"{boot}"'.encode()
-        # The usual record is written by one formatting, in half the time of an encoder.
-        self._decision = b'{"type":"decision","v":%d,%b,' % (VERSION, whose) + b'"at":%.6f,"id":"%b","n":%d,"path":"%b"'
-        self._end = b'{"type":"end","v":%d,%b,' % (VERSION, whose) + (
-            b'"at":%.6f,"id":"%b","n":%d,"status":%d,"bytes_in":%d,"bytes_out":%d,"duration":%.6f}'
+        # The usual record is written by one formatting, in half the time of an encoder; only for floats the encoder is
+        # the faster: four times as fast as `%f`.
+        self._decision = (
+            b'{"type":"decision","v":%d,%b,' % (VERSION, whose) + b'"at":%b,"id":"%b","n":%d,"path":"%b",%b'
         )
+        self._end = b'{"type":"end","v":%d,%b,' % (VERSION, whose) + (
+            b'"at":%b,"id":"%b","n":%d,"status":%d,"bytes_in":%d,"bytes_out":%d,"duration":%b}'
+        )
+        self._plain: set[bytes] = set()
         self._ends: list[bytes] = []
         self._circumstances: dict[tuple[str, str, bytes, str, str, str], tuple[Session | None, Decision, bytes]] = {}
         self.lost = 0
@@ -117,57 +123,67 @@ class Recorder:
         """
         self._ring.check(self._monotonic() if now is None else now)
 
-    def decision(
-        self,
-        request_id: str,
-        at: float,
-        route: str,
-        host: str,
-        method: bytes,
-        path: bytes,
-        client: str,
-        session: Session | None,
-        decision: Decision,
-        protocol: str = "http",
-    ) -> None:
+    def decision(self, request_id: bytes, at: float, path: bytes, circumstances: bytes, protocol: str = "http") -> None:
         """Record a decision at `at` (epoch seconds), before anything follows from it.
 
-        `path` must be without its query. Raises UnavailableError(RECORD_UNAVAILABLE): deny with 503.
+        `path` must be without its query, `circumstances` come from `describe`. Raises
+        UnavailableError(RECORD_UNAVAILABLE): deny with 503.
+        """
+        number = self._n + 1
+        if protocol == "http" and not self._lost and (path in self._plain or self._is_plain(path)):
+            line = self._decision % (encode_float(at), request_id, number, path, circumstances)
+        else:
+            record = DecisionRecord(
+                VERSION,
+                at,
+                request_id.decode(),
+                self._worker,
+                self._boot,
+                number,
+                path.decode("latin-1"),
+                protocol,
+                self._lost,
+            )
+            line = b"%b,%b" % (encode_line(record)[:-1], circumstances)
+        ends = self._ends
+        if ends:
+            ends.append(line)
+            try:
+                self._ring.write(b"\n".join(ends), self._monotonic(), decision=True)
+            except UnavailableError:
+                ends.pop()
+                raise
+            ends.clear()
+        else:
+            self._ring.write(line, self._monotonic(), decision=True)
+        self._n = number
+        self._lost = 0
+
+    def _is_plain(self, path: bytes) -> bool:
+        """Nothing in it needs an escape in JSON; remembered, since the same are asked for again and again."""
+        if _PLAIN.fullmatch(path) is None:
+            return False
+        if len(self._plain) >= _PLAIN_PATHS:
+            self._plain.clear()
+        self._plain.add(path)
+        return True
+
+    def describe(
+        self, route: str, host: str, method: bytes, client: str, session: Session | None, decision: Decision
+    ) -> bytes:
+        """The part of a decision's record that is the same for every request alike: for `decision`.
+
+        Kept for the next one alike: half the cost of a record is writing it out.
         """
         key = (route, host, method, client, decision.rule, decision.reason._value_)
         known = self._circumstances.get(key)
         if known is None or known[0] is not session or (known[1] is not decision and known[1] != decision):
             known = self._describe(key, session, decision)
-        number = self._n + 1
-        if protocol == "http" and not self._lost and _PLAIN.fullmatch(path) is not None:
-            line = self._decision % (at, request_id.encode(), number, path)
-        else:
-            line = encode_line(
-                DecisionRecord(
-                    VERSION,
-                    at,
-                    request_id,
-                    self._worker,
-                    self._boot,
-                    number,
-                    path.decode("latin-1"),
-                    protocol,
-                    self._lost,
-                )
-            )[:-1]
-        line += known[2]
-        ends = self._ends
-        if ends:
-            line = b"\n".join((*ends, line))
-        self._ring.write(line, self._monotonic())
-        ends.clear()
-        self._n = number
-        self._lost = 0
+        return known[2]
 
     def _describe(
         self, key: tuple[str, str, bytes, str, str, str], session: Session | None, decision: Decision
     ) -> tuple[Session | None, Decision, bytes]:
-        """The end of a decision's line, kept for the next one alike: half the cost of a record is writing it out."""
         route, host, method, client, rule, reason = key
         sub = email = provider = sid = ""
         if session is not None:
@@ -191,13 +207,13 @@ class Recorder:
         )
         if len(self._circumstances) >= _KEPT:
             self._circumstances.clear()
-        known = (session, decision, b"," + encode_line(circumstances)[1:])
+        known = (session, decision, encode_line(circumstances)[1:])
         self._circumstances[key] = known
         return known
 
     def end(
         self,
-        request_id: str,
+        request_id: bytes,
         at: float,
         status: int,
         bytes_in: int,
@@ -212,23 +228,30 @@ class Recorder:
         """
         number = self._n + 1
         if reason:
-            micros = int(duration * 1e6) / 1e6
             record = EndRecord(
                 VERSION,
                 at,
-                request_id,
+                request_id.decode(),
                 self._worker,
                 self._boot,
                 number,
                 status,
                 bytes_in,
                 bytes_out,
-                micros,
+                duration,
                 reason,
             )
             line = encode_line(record)
         else:
-            line = self._end % (at, request_id.encode(), number, status, bytes_in, bytes_out, duration)
+            line = self._end % (
+                encode_float(at),
+                request_id,
+                number,
+                status,
+                bytes_in,
+                bytes_out,
+                encode_float(duration),
+            )
         self._n = number
         self._ends.append(line)
         if len(self._ends) >= TOGETHER:

@@ -250,8 +250,8 @@ LEAVES: dict[tuple[int, int], Leaf] = {}
 
 def test_a_signature_over_a_broken_digest_is_weak() -> None:
     der = Authority("Old", key=rsa_key(2048)).issue().der
-    for last, weakness in ((b"\x0b", ""), (b"\x05", "signed with sha1"), (b"\x04", "signed with md5")):
-        assert read_certificate(der.replace(RSA_SHA256, RSA_SHA256[:-1] + last)).weakness == weakness
+    for last, fault in ((b"\x0b", ""), (b"\x05", "signed with sha1"), (b"\x04", "signed with md5")):
+        assert read_certificate(der.replace(RSA_SHA256, RSA_SHA256[:-1] + last)).fault == fault
 
 
 RSA_SHA256 = bytes.fromhex("2a864886f70d01010b")

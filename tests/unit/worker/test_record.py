@@ -32,7 +32,8 @@ class Bench:
     def decide(
         self, path: bytes = b"/", who: Session | None = None, decision: Decision = ALLOWED, host: str = "app.example"
     ) -> None:
-        self.recorder.decision("id-1", 1.5, "app", host, b"GET", path, "192.0.2.1", who, decision)
+        circumstances = self.recorder.describe("app", host, b"GET", "192.0.2.1", who, decision)
+        self.recorder.decision(b"id-1", 1.5, path, circumstances)
 
     def read(self) -> list[bytes]:
         raw = self.reader.read(100_000)
@@ -70,19 +71,19 @@ def test_field_19_denials_are_recorded_like_permissions(bench: Bench) -> None:
 def test_records_are_numbered_without_gaps(bench: Bench) -> None:
     for _ in range(5):
         bench.decide()
-        bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+        bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
     bench.recorder.flush()
     assert [json.loads(raw)["n"] for raw in bench.read()] == list(range(1, 11))
 
 
 def test_ends_wait_for_the_next_decision_or_a_full_company_and_keep_their_order(bench: Bench) -> None:
     bench.decide()
-    bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
     assert [json.loads(raw)["type"] for raw in bench.read()] == ["decision"]
     bench.decide()
     assert [json.loads(raw)["type"] for raw in bench.read()] == ["end", "decision"]
     for _ in range(TOGETHER):
-        bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+        bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
     assert len(bench.read()) == TOGETHER
 
 
@@ -120,7 +121,7 @@ def test_check_keeps_room_for_the_ends_of_what_is_allowed(tmp_path: Path) -> Non
         for _ in range(1000):
             bench.recorder.check()
             bench.decide()
-    bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+    bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
     bench.recorder.flush()
     assert bench.recorder.lost == 0
     assert json.loads(bench.read()[-1])["type"] == "end"
@@ -132,7 +133,7 @@ def test_ends_that_found_no_room_are_counted_in_the_next_record(tmp_path: Path) 
         for _ in range(1000):
             bench.decide(b"/" + b"x" * 100)
     while bench.recorder.lost < 3:
-        bench.recorder.end("id-1", 2.0, 200, 0, 1, 0.1)
+        bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
         bench.recorder.flush()
     bench.read()
     bench.decide()

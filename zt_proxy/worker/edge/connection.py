@@ -23,7 +23,8 @@ from zt_proxy.worker.wire.proxy_protocol import ProxyHeaderParser
 if TYPE_CHECKING:
     from zt_proxy.worker.edge.listener import Listener
 
-READ = 65536
+READ = 16384
+"""Bytes of plaintext asked for at once: a TLS record holds no more (RFC 8446 §5.1)."""
 LINGER = 2.0
 """Seconds in which a client may still read a last answer while its unread body is thrown away."""
 LINGER_BYTES = 4 * 1024 * 1024
@@ -64,7 +65,6 @@ class Connection(asyncio.Protocol):
         "_terms",
         "_write",
         "congested",
-        "cookie_memo",
         "counted_as",
         "deadline",
         "drained",
@@ -84,7 +84,6 @@ class Connection(asyncio.Protocol):
         self.state = State.HELLO
         self.congested = False
         self.host_memo = (b"", "")
-        self.cookie_memo = (b"", b"", b"")
         self.exchange: Exchange | None = None
         self.peer = ""
         self.counted_as = ""
@@ -300,6 +299,13 @@ class Connection(asyncio.Protocol):
             self.rate_since, self.rate_bytes = now, self.received
         gateway = self._listener.gateway
         exchange = self.exchange = gateway.begin(self, head)
+        gateway.handle(exchange)
+
+    def on_ordinary(self, head: RequestHead) -> None:
+        self.deadline = NEVER
+        gateway = self._listener.gateway
+        exchange = self.exchange = gateway.begin(self, head)
+        exchange.request_ended = True
         gateway.handle(exchange)
 
     def on_body(self, data: bytes) -> None:

@@ -23,8 +23,6 @@ class Downstream(Protocol):
     """The client takes no more for the moment."""
     host_memo: tuple[bytes, str]
     """The last Host value accepted on this connection, raw and normalised."""
-    cookie_memo: tuple[bytes, bytes, bytes]
-    """The last Cookie header: raw, our session cookie in it, what is left for the platform."""
 
     def serves(self, host: str) -> bool:
         """The host belongs to the server name and terms that the handshake settled (else 421)."""
@@ -68,6 +66,30 @@ class Spine(Protocol):
     def tunnel(self, exchange: "Exchange", relay: Relay, extensions: bool) -> None: ...
 
 
+class Way:
+    """What an ordinary head means at this gateway, found out once for all requests that repeat it from one address.
+
+    It holds what follows from bytes and configuration alone: nothing in it says who may do what.
+    """
+
+    __slots__ = ("activity", "client", "cookie", "host", "middle", "raw_host", "rest_cookies", "route", "target")
+
+    def __init__(self, raw_host: bytes, host: str, target: Target, route: Route, client: str) -> None:
+        self.raw_host = raw_host
+        self.host = host
+        self.target = target
+        self.route = route
+        self.client = client
+        """Address of the client, after trusted proxies."""
+        self.cookie: bytes | None = None
+        """The value of our session cookie, None until somebody looked."""
+        self.rest_cookies = b""
+        self.activity: bool | None = None
+        """A person did this, None until somebody looked."""
+        self.middle = b""
+        """The head for the platform, between its path and the request id; empty until it went there once."""
+
+
 class Exchange:
     """What one request has become so far."""
 
@@ -75,8 +97,15 @@ class Exchange:
     host = ""
     target: Target | None = None
     route: Route | None = None
-    session: CachedSession | None = None
+    way: Way | None = None
+    """What was found out when the same head came before."""
+    cookie = b""
+    """The value of our session cookie."""
     rest_cookies = b""
+    """What is left of the Cookie header for the platform."""
+    session: CachedSession | None = None
+    circumstances = b""
+    """The part of the decision's record that is the same for every request alike."""
     decision: Decision | None = None
     relay: Relay | None = None
     tunnel: Tunnel | None = None
@@ -90,12 +119,13 @@ class Exchange:
     status = 0
 
     def __init__(
-        self, spine: Spine, connection: Downstream, head: RequestHead, request_id: str, at: float, started: float
+        self, spine: Spine, connection: Downstream, head: RequestHead, id: bytes, at: float, started: float
     ) -> None:
         self.spine = spine
         self.connection = connection
         self.head = head
-        self.request_id = request_id
+        self.id = id
+        """The request id, as it stands in headers and records."""
         self.at = at
         """Epoch seconds of the head's arrival."""
         self.started = self.upstream_since = started
@@ -103,6 +133,11 @@ class Exchange:
         self.client = connection.peer
         self.close = not head.keep_alive
         """The connection ends with this response."""
+
+    @property
+    def request_id(self) -> str:
+        """The request id as text."""
+        return self.id.decode()
 
     # ---- from the client's connection ----
 

@@ -17,14 +17,25 @@ PROXY_CREDENTIAL = re.compile(rb"(?:^|[^A-Za-z0-9_\-])zt_", re.IGNORECASE)
 
 def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> bytes:
     """The head for the platform, blank line included. `identity` are the lines that say who asks."""
-    head = x.head
     if route.strip_prefix:
         target = stripped(target, route.prefix)
     path = target.path if target.query is None else target.wire()
+    way = x.way
+    if way is None:
+        middle = _middle(x, route)
+    else:
+        middle = way.middle
+        if not middle:
+            middle = way.middle = _middle(x, route)
+    return b"%b %b%b%b\r\n%b\r\n" % (x.head.method, path, middle, x.id, identity)
+
+
+def _middle(x: Exchange, route: Route) -> bytes:
+    """Everything between the path and the request id: what follows from the head, the route and the client alone."""
+    head = x.head
     own_host = x.host.encode()
     host = own_host if route.preserve_host else route.upstream_host
-    forwarded = b"".join(head.lines) if head.joined is None else head.joined
-    parts = [b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (head.method, path, host, forwarded)]
+    parts = [b" HTTP/1.1\r\nHost: %b\r\n" % host, *head.lines]
     if x.rest_cookies:
         parts.append(b"Cookie: %b\r\n" % x.rest_cookies)
     if route.forward_authorization:
@@ -34,8 +45,8 @@ def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> 
     if not head.ordinary:
         parts.append(_framing(head))
     parts.append(
-        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n"
-        % (x.client.encode(), own_host, x.request_id.encode(), identity)
+        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: %b\r\nX-Request-Id: "
+        % (x.client.encode(), own_host)
     )
     return b"".join(parts)
 
@@ -73,7 +84,7 @@ def portal_head(x: Exchange, target: Target, identity: bytes, cookie: bytes) -> 
         parts.append(b"Transfer-Encoding: chunked\r\n")
     elif head.content_length or head.method == b"POST":
         parts.append(b"Content-Length: %d\r\n" % head.content_length)
-    parts.append(b"X-Request-Id: %b\r\nX-ZT-Assertion: %b\r\n\r\n" % (x.request_id.encode(), identity))
+    parts.append(b"X-Request-Id: %b\r\nX-ZT-Assertion: %b\r\n\r\n" % (x.id, identity))
     return b"".join(parts)
 
 

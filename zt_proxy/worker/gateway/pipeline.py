@@ -18,16 +18,17 @@ import structlog
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
 from zt_proxy.core.http import SAFE_METHODS, Target
+from zt_proxy.core.session import Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.worker.gateway import browser, outgoing
-from zt_proxy.worker.gateway.exchange import Downstream, Exchange
+from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Way
 from zt_proxy.worker.gateway.respond import Responder
 from zt_proxy.worker.gateway.routes import Route, RouteTable
 from zt_proxy.worker.gateway.streams import WebSocketTunnel
 from zt_proxy.worker.gateway.timeouts import route_challenge
 from zt_proxy.worker.identify.assertion import AssertionSigner
-from zt_proxy.worker.identify.session import CachedSession, SessionCache
+from zt_proxy.worker.identify.session import CachedSession, Granted, SessionCache
 from zt_proxy.worker.metrics import Metrics
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import WorkerSettings
@@ -35,7 +36,7 @@ from zt_proxy.worker.upstream.permit import Internal, Permitted, internal
 from zt_proxy.worker.upstream.pool import UpstreamPool
 from zt_proxy.worker.upstream.relay import Relay
 from zt_proxy.worker.wire import cookies, forwarded, target
-from zt_proxy.worker.wire.head import RequestHead
+from zt_proxy.worker.wire.head import HeadKind, RequestHead
 from zt_proxy.worker.wire.host import normalise_host
 from zt_proxy.worker.wire.hygiene import Kind
 from zt_proxy.worker.wire.ws import check_handshake
@@ -89,17 +90,19 @@ class Gateway:
         self.draining = False
         self._session_cookie = settings.session_cookie.encode()
         self._own_cookies = frozenset((self._session_cookie, settings.login_cookie.encode()))
-        self._id_prefix = secrets.token_hex(6)
+        self._id_prefix = secrets.token_hex(6).encode()
         self._count = 0
-        self._places: dict[tuple[bytes, bytes], tuple[str, Target, Route]] = {}
+        self._places: dict[tuple[bytes, bytes], tuple[Target, Route]] = {}
+        self._ways: dict[tuple[HeadKind, bytes, bytes, str], Way] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, connection: Downstream, head: RequestHead) -> Exchange:
         """A request's head arrived: give it a name, and send it on its way with `handle`."""
         self._count += 1
-        request_id = f"{self._id_prefix}{self._count:08x}"
         clock = self.clock
-        return Exchange(self, connection, head, request_id, clock.now(), clock.monotonic())
+        return Exchange(
+            self, connection, head, b"%b%08x" % (self._id_prefix, self._count), clock.now(), clock.monotonic()
+        )
 
     def handle(self, x: Exchange) -> None:
         """Take a request through every stage. Never raises; ends in a response, or in a relay that will."""
@@ -128,7 +131,7 @@ class Gateway:
         if route is None:
             self._to_portal(x)
             return
-        if browser.covers_everything(head, x.target.path) and not route.settings.insecure_root_service_worker:
+        if x.way is None and browser.covers_everything(head, x.target.path) and not route.root_service_worker:
             raise ClientError(Reason.SERVICE_WORKER_REFUSED, "scope would be the whole origin", status=403)
         if not head.ordinary:
             if browser.is_preflight(head):
@@ -148,7 +151,6 @@ class Gateway:
 
     def _admit(self, x: Exchange) -> None:
         """Is anything decided at all just now, and is this a request that anyone may send?"""
-        self.recorder.check(x.started)
         if not self.link.alive():
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "the lease of the link to control ran out")
         if self.draining:
@@ -178,42 +180,60 @@ class Gateway:
     def _locate(self, x: Exchange) -> None:
         """Host, connection and target belong together and to a route, or to the portal (route None)."""
         head, connection = x.head, x.connection
-        raw_host = head.noted[HOST]
-        if raw_host == connection.host_memo[0]:
-            place = self._places.get((raw_host, head.target))
-            if place is not None:
-                x.host, x.target, x.route = place
-                if self.trusted or not head.ordinary:
-                    self._place(x, x.route)
+        kind = head.kind
+        if kind is not None:
+            way = self._ways.get((kind, head.method, head.target, x.client))
+            if way is not None and way.raw_host == connection.host_memo[0]:
+                x.way = way
+                x.host, x.target, x.route, x.client = way.host, way.target, way.route, way.client
                 return
+        raw_host = head.noted[HOST]
         if not raw_host:
             raise ClientError(Reason.MALFORMED, "no Host header, or an empty one", status=400)
         x.host = (
             connection.host_memo[1] if connection.host_memo[0] == raw_host else self._new_host(connection, raw_host)
         )
-        parsed = target.parse(head.target)
+        x.target, x.route = self._places.get((raw_host, head.target)) or self._find_place(x, raw_host)
+        self._place(x, x.route)
+        if kind is not None and x.route is not None and not browser.covers_everything(head, x.target.path):
+            self._remember_way(x, kind, x.route, x.target)
+
+    def _find_place(self, x: Exchange, raw_host: bytes) -> tuple[Target, Route | None]:
+        """Where a target leads at a host; remembered when it leads to a route."""
+        raw_target = x.head.target
+        parsed = target.parse(raw_target)
         if parsed.authority is not None and normalise_host(parsed.authority) != x.host:
             raise ClientError(Reason.TARGET_REFUSED, "the target names another host", status=400)
-        x.target = parsed.target
         path = parsed.target.path
         if path.startswith(RESERVED_PREFIX) and path[4:5] in (b"", b"/"):
             if parsed.needs:
                 target.refuse_unless(parsed.needs, 0)
-            self._place(x, None)
-            return
+            return parsed.target, None
         if x.host == self.routes.portal_host:
-            self._place(x, None)
-            return
-        x.route = self.routes.match(x.host, path)
+            return parsed.target, None
+        route = x.route = self.routes.match(x.host, path)
         if parsed.needs:
-            target.refuse_unless(parsed.needs, x.route.allowed_paths)
+            target.refuse_unless(parsed.needs, route.allowed_paths)
         if not path.startswith(b"/"):
             raise ClientError(Reason.TARGET_REFUSED, "asterisk form", status=400)
-        if parsed.authority is None and len(head.target) <= REMEMBERED_TARGET:
+        place = (parsed.target, route)
+        if parsed.authority is None and len(raw_target) <= REMEMBERED_TARGET:
             if len(self._places) >= REMEMBERED:
                 self._places.clear()
-            self._places[raw_host, head.target] = (x.host, x.target, x.route)
-        self._place(x, x.route)
+            self._places[raw_host, raw_target] = place
+        return place
+
+    def _remember_way(self, x: Exchange, kind: HeadKind, route: Route, found: Target) -> None:
+        raw_host, raw_target = kind.noted[HOST], x.head.target
+        if raw_host is None or not raw_target.startswith(b"/") or len(raw_target) > REMEMBERED_TARGET:
+            return
+        key = (kind, x.head.method, raw_target, x.connection.peer)
+        way = self._ways.get(key)  # known, but new to this connection
+        if way is None:
+            if len(self._ways) >= REMEMBERED:
+                self._ways.clear()
+            way = self._ways[key] = Way(raw_host, x.host, found, route, x.client)
+        x.way = way
 
     def _place(self, x: Exchange, route: Route | None) -> None:
         """What a place asks of the request that was found to be for it."""
@@ -236,25 +256,26 @@ class Gateway:
 
     def _identify(self, x: Exchange) -> CachedSession | Reason | None:
         """The session behind the cookie, why there is none, or None: control has to be asked."""
-        header = x.head.noted[COOKIE]
-        if header is None:
-            return Reason.LOGIN_REQUIRED
-        memo = x.connection.cookie_memo
-        if memo[0] == header:
-            value, x.rest_cookies = memo[1], memo[2]
+        way = x.way
+        if way is not None and way.cookie is not None:
+            x.cookie, x.rest_cookies = way.cookie, way.rest_cookies
         else:
+            header = x.head.noted[COOKIE]
+            if header is None:
+                return Reason.LOGIN_REQUIRED
             found, x.rest_cookies, repeated = cookies.take(header, self._own_cookies)
             if repeated:
                 return Reason.COOKIE_REPEATED
-            value = found.get(self._session_cookie, b"")
-            x.connection.cookie_memo = (header, value, x.rest_cookies)
-        if not value:
+            x.cookie = found.get(self._session_cookie, b"")
+            if way is not None:
+                way.cookie, way.rest_cookies = x.cookie, x.rest_cookies
+        if not x.cookie:
             return Reason.LOGIN_REQUIRED
-        return self.sessions.find(value, x.host, x.at)
+        return self.sessions.find(x.cookie, x.host, x.at)
 
     async def _ask_control(self, x: Exchange) -> None:
         try:
-            found = await self.sessions.fetch(x.connection.cookie_memo[1], x.host)
+            found = await self.sessions.fetch(x.cookie, x.host)
             if not x.done:
                 self._go_on(x, found)
         except ZtError as error:
@@ -271,24 +292,16 @@ class Gateway:
     # ---- 6 to 9 policy and record ----
 
     def _decide(self, x: Exchange, route: Route, found: CachedSession | Reason) -> Decision:
-        assert x.target is not None
-        entry = x.session
-        session = entry.session if entry is not None else None
-        decision = route.policy.decide(
-            Facts(
-                x.at,
-                route.name,
-                x.head.method,
-                x.target.path,
-                x.client,
-                session.principal if session is not None else None,
-                session,
-            )
-        )
+        """What the policy of this moment says."""
+        entry, way = x.session, x.way
         if entry is None:
-            if decision.challenge is ChallengeKind.LOGIN and isinstance(found, Reason):
-                return Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN, reported=decision.reported)
-            return decision
+            return self._decide_stranger(x, route, found)
+        session = entry.session
+        granted = entry.granted.get(way) if way is not None else None
+        if granted is not None and granted.session is session:
+            decision, x.circumstances = granted.decision, granted.circumstances
+        else:
+            decision = self._judge(x, route, session)
         if decision.effect is Effect.ALLOW:
             if route.limits_session:
                 decision = route_challenge(route, entry, self.sessions, x.at) or decision
@@ -296,30 +309,51 @@ class Gateway:
                 self.sessions.active(entry, x.at)
         return decision
 
+    def _decide_stranger(self, x: Exchange, route: Route, found: CachedSession | Reason) -> Decision:
+        assert x.target is not None
+        decision = route.policy.decide(Facts(x.at, route.name, x.head.method, x.target.path, x.client, None, None))
+        if decision.challenge is ChallengeKind.LOGIN and isinstance(found, Reason):
+            return Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN, reported=decision.reported)
+        return decision
+
+    def _judge(self, x: Exchange, route: Route, session: Session) -> Decision:
+        """Ask the policy; keep a permission that depends on nothing but the session and what the way says."""
+        assert x.target is not None
+        entry, way, method, path = x.session, x.way, x.head.method, x.target.path
+        decision = route.policy.decide(Facts(x.at, route.name, method, path, x.client, session.principal, session))
+        if (
+            way is not None
+            and entry is not None
+            and decision.effect is Effect.ALLOW
+            and not route.limits_session
+            and route.policy.is_timeless(method, path)
+        ):
+            x.circumstances = self.recorder.describe(route.name, x.host, method, x.client, session, decision)
+            entry.grant(way, Granted(session, decision, x.circumstances))
+        return decision
+
     def _is_activity(self, x: Exchange, route: Route) -> bool:
         """A person did this: a navigation or an unsafe request, and not one the route says to ignore (FIELD 15)."""
-        head = x.head
-        kind = head.kind
-        if kind is None:
-            navigation = browser.is_navigation(head)
-        else:
-            if kind.navigation is None:
-                kind.navigation = browser.is_navigation(head)
-            navigation = kind.navigation
-        if not navigation and head.method in SAFE_METHODS:
-            return False
+        way = x.way
+        if way is not None and way.activity is not None:
+            return way.activity
         assert x.target is not None
-        return route.ignore is None or route.ignore.fullmatch(x.target.path) is None
+        activity = (x.head.method not in SAFE_METHODS or browser.is_navigation(x.head)) and (
+            route.ignore is None or route.ignore.fullmatch(x.target.path) is None
+        )
+        if way is not None:
+            way.activity = activity
+        return activity
 
     def _record(self, x: Exchange, route: str, decision: Decision) -> None:
         """Exactly one decision record per request, before anything follows from it."""
-        session = x.session.session if x.session is not None else None
         path = x.target.path if x.target is not None else x.head.target.partition(b"?")[0][:1024]
-        protocol = "websocket" if x.head.websocket else "http"
+        circumstances = x.circumstances
+        if not circumstances or decision.effect is not Effect.ALLOW:
+            session = x.session.session if x.session is not None else None
+            circumstances = self.recorder.describe(route, x.host, x.head.method, x.client, session, decision)
         x.decision = decision
-        self.recorder.decision(
-            x.request_id, x.at, route, x.host, x.head.method, path, x.client, session, decision, protocol
-        )
+        self.recorder.decision(x.id, x.at, path, circumstances, "websocket" if x.head.websocket else "http")
         x.recorded = True
         self.metrics.decision(decision.reason)
 
@@ -402,8 +436,10 @@ class Gateway:
     ) -> None:
         if not x.head.ordinary and x.head.noted[EXPECT] is not None and x.head.has_body:
             x.connection.write(CONTINUE)
-        x.relay = Relay(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
-        pool.take(x.relay)
+        relay = x.relay = Relay(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
+        if x.head.ordinary:
+            relay.request_ended = x.request_ended
+        pool.take(relay)
 
     def tunnel(self, x: Exchange, relay: Relay, extensions: bool) -> None:
         """The platform agreed to a WebSocket: frames go through until either side or the policy ends it."""
@@ -453,7 +489,7 @@ class Gateway:
         reason = error.reason.value if error is not None else ""
         if x.recorded:
             try:
-                self.recorder.end(x.request_id, x.at + duration, status, received, sent, duration, reason)
+                self.recorder.end(x.id, x.at + duration, status, received, sent, duration, reason)
             except Exception:
                 log.exception("an end was not recorded", request_id=x.request_id)
         self.metrics.request(x.route.name if x.route is not None else "", status, duration)

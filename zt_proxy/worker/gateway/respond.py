@@ -22,8 +22,8 @@ from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.session import binder_of
 from zt_proxy.worker.settings import WorkerSettings
-from zt_proxy.worker.upstream.relay import status_line
 from zt_proxy.worker.wire import cookies
+from zt_proxy.worker.wire.h1_response import status_line
 from zt_proxy.worker.wire.hygiene import Kind
 
 COOKIE = int(Kind.COOKIE)
@@ -121,7 +121,7 @@ class Responder:
 
     def response_lines(self, x: Exchange, route: Route | None) -> bytes:
         """The header lines that every relayed answer gets, with the blank line that ends its head."""
-        lines = b"X-Request-Id: %b\r\n" % x.request_id.encode()
+        lines = b"X-Request-Id: %b\r\n" % x.id
         if route is not None and route.cors_origins:
             origin = x.head.noted[browser.ORIGIN]
             lines += b"Vary: Origin\r\n"
@@ -232,7 +232,7 @@ class Responder:
         parts = [status_line(status)]
         parts += [b"%b: %b\r\n" % header for header in headers]
         parts.append(lines)
-        parts.append(b"x-request-id: %b\r\n" % x.request_id.encode())
+        parts.append(b"x-request-id: %b\r\n" % x.id)
         if status != 204:
             parts.append(b"content-length: %d\r\n" % len(body))
         if x.close:

@@ -30,6 +30,7 @@ class Route:
         "pool",
         "prefix",
         "preserve_host",
+        "root_service_worker",
         "settings",
         "strip_prefix",
         "upstream_host",
@@ -47,6 +48,7 @@ class Route:
         self.audience = settings.audience
         self.body_limit = settings.body_limit
         self.strip_prefix = settings.strip_prefix
+        self.root_service_worker = settings.insecure_root_service_worker
         self.preserve_host = settings.preserve_host
         self.forward_authorization = settings.forward_authorization
         self.limits_session = settings.idle_timeout is not None or settings.absolute_timeout is not None

@@ -8,14 +8,13 @@ Whoever cannot take more pauses the reading of the other side. Nothing here deci
 """
 
 import re
-from http import HTTPStatus
 from typing import Protocol
 
 from zt_proxy.core.errors import ClientError, Reason, UpstreamError, ZtError
 from zt_proxy.worker.upstream.permit import Internal, Permitted
 from zt_proxy.worker.upstream.pool import UpstreamConnection, UpstreamPool
 from zt_proxy.worker.wire import cookies
-from zt_proxy.worker.wire.h1_response import ResponseHead
+from zt_proxy.worker.wire.h1_response import ResponseHead, status_line
 from zt_proxy.worker.wire.head import RequestHead
 from zt_proxy.worker.wire.hygiene import Kind, ResponseKind
 from zt_proxy.worker.wire.ws import accept_key
@@ -31,13 +30,7 @@ WORKER_SCOPE = re.compile(rb"(?:/[A-Za-z0-9_~\-][A-Za-z0-9_.~\-]*)+/?")
 """Service-Worker-Allowed that is passed on: plain segments. A browser reads it as a URL beside the script's, so that
 `//app/`, `./`, `/a/..` and `/%2e` may all mean `/`, which covers `/.zt/` (ZT-APP-03)."""
 
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 LAST_CHUNK = b"0\r\n\r\n"
-
-
-def status_line(status: int) -> bytes:
-    """`HTTP/1.1 200 OK\\r\\n`"""
-    return STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status
 
 
 class Pause:
@@ -270,6 +263,20 @@ class Relay:
         if head.status == 103 and self.head.minor == 1:
             self.out.append(b"HTTP/1.1 103 Early Hints\r\n" + b"".join(head.lines) + b"\r\n")
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """An ordinary answer in one piece: its length stated, nobody's cookie in it, on a connection that is kept."""
+        if self.must_close or self._permit.internal or self.head.websocket:
+            self.on_response(head)
+            if body:
+                self.on_response_body(body)
+            self.on_response_end()
+            return
+        self.status = head.status
+        self.bytes_out = len(body)
+        self.out.append(b"%b%b%b" % (head.start, self.extra, body))
+        self.phase = Phase.STREAMING
+        self._response_ended = True
+
     def on_response(self, head: ResponseHead) -> None:
         status = self.status = head.status
         if status == 101:
@@ -279,8 +286,6 @@ class Relay:
         out.append(status_line(status))
         if self._permit.internal:
             out.extend(_without_server(head.lines))
-        elif head.joined is not None:
-            out.append(head.joined)
         else:
             out.extend(head.lines)
         if head.set_cookies or SERVICE_WORKER_ALLOWED in head.noted:

@@ -43,6 +43,9 @@ class RequestSink(Protocol):
 
     def on_request(self, head: RequestHead) -> None: ...
 
+    def on_ordinary(self, head: RequestHead) -> None:
+        """A whole request: in place of `on_request` and `on_end`."""
+
     def on_body(self, data: bytes) -> None: ...
 
     def on_end(self) -> None: ...
@@ -125,12 +128,10 @@ class RequestParser:
             if line is not None and cut < self._limit_target:
                 head = self._head = RequestHead(known.lines, known.noted)
                 head.method, head.target = line.groups()
-                head.joined = known.joined
                 head.ordinary = True
                 head.kind = known
-                self._sink.on_request(head)
                 self._busy = True
-                self._sink.on_end()
+                self._sink.on_ordinary(head)
                 return
         self._parse(data)
 

@@ -4,6 +4,7 @@ A platform's answer must be exactly one response to one request. Ambiguous frami
 none can be: each raises UpstreamError, and the connection must be thrown away, so that no byte reaches the next user.
 """
 
+from http import HTTPStatus
 from typing import Protocol
 
 import httptools
@@ -13,6 +14,7 @@ from zt_proxy.worker.wire import hygiene
 from zt_proxy.worker.wire.hygiene import ResponseKind
 
 END_OF_HEAD = b"\r\n\r\n"
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 MAX_INTERIM = 16
 MAX_HEAD = 256 * 1024
 
@@ -22,6 +24,12 @@ SET_COOKIE = int(ResponseKind.SET_COOKIE)
 RESPONSE_LENGTH = int(ResponseKind.CONTENT_LENGTH)
 RESPONSE_CODING = int(ResponseKind.TRANSFER_ENCODING)
 RESPONSE_CONNECTION = int(ResponseKind.CONNECTION)
+SERVICE_WORKER_ALLOWED = int(ResponseKind.SERVICE_WORKER_ALLOWED)
+
+
+def status_line(status: int) -> bytes:
+    """`HTTP/1.1 200 OK\\r\\n`"""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d Status\r\n" % status
 
 
 class ResponseHead:
@@ -31,8 +39,8 @@ class ResponseHead:
     content_length: int | None = None
     chunked = False
     keep_alive = True
-    joined: bytes | None = None
-    """`lines` in one piece, when these very bytes were parsed before."""
+    start = b""
+    """Status line, `lines` and Content-Length in one piece, when these very bytes were parsed before."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -59,18 +67,24 @@ class ResponseMemory:
         if len(raw) <= self.HEAD_BYTES:
             if len(self.heads) >= self.HEADS:
                 self.heads.clear()
-            head.joined = b"".join(head.lines)
+            head.start = b"".join(
+                (status_line(head.status), *head.lines, b"Content-Length: %d\r\n" % (head.content_length or 0))
+            )
             self.heads[raw] = head
 
 
 def _ordinary(head: ResponseHead) -> bool:
-    """An answer with a body of stated length, on a connection that stays, with nobody's cookie in it."""
+    """An answer with a body of stated length, on a connection that stays, with nothing in it to look at twice."""
     bodiless = head.status < 200 or head.status in {204, 304}
-    return head.keep_alive and not (head.set_cookies or head.chunked or bodiless)
+    particular = head.set_cookies or SERVICE_WORKER_ALLOWED in head.noted
+    return head.keep_alive and head.content_length is not None and not (particular or head.chunked or bodiless)
 
 
 class ResponseSink(Protocol):
     """Receives the one response of one request."""
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """An ordinary response, all of it: in place of `on_response`, `on_response_body` and `on_response_end`."""
 
     def on_interim(self, head: ResponseHead) -> None: ...
 
@@ -141,11 +155,7 @@ class ResponseParser:
         known = self._memory.heads.get(data[:cut])
         if known is not None and len(data) - cut == known.content_length:
             self._done = True
-            sink = self._sink
-            sink.on_response(known)  # type: ignore[union-attr]
-            if known.content_length:
-                sink.on_response_body(data[cut:])  # type: ignore[union-attr]
-            sink.on_response_end()  # type: ignore[union-attr]
+            self._sink.on_whole(known, data[cut:])  # type: ignore[union-attr]
             return b""
         rest = self._parse(data)
         head = self._head

@@ -19,8 +19,6 @@ class RequestHead:
     websocket = False
     method = b""
 
-    joined: bytes | None = None
-    """`lines` in one piece, when a head like this was seen before."""
     ordinary = False
     """Nothing in it needs a second look: no body, no upgrade, no expectation, GET or HEAD, HTTP/1.1, keep-alive."""
     kind: "HeadKind | None" = None
@@ -37,14 +35,11 @@ class RequestHead:
 class HeadKind:
     """Everything of an ordinary head but its first line. Shared by all requests that repeat it: never changed."""
 
-    __slots__ = ("joined", "lines", "navigation", "noted")
+    __slots__ = ("lines", "noted")
 
     def __init__(self, lines: list[bytes], noted: list[bytes | None]) -> None:
         self.lines = lines
         self.noted = noted
-        self.joined = b"".join(lines)
-        self.navigation: bool | None = None
-        """What the gateway found out about it, once."""
 
 
 class HeadMemory:

@@ -31,7 +31,8 @@ def recorder(runtime: Path, boot: str = "boot-a", size: int = 1 << 20, clock: Ma
 
 
 def decide(to: Recorder, request: str, path: bytes = b"/") -> None:
-    to.decision(request, 1_800_000_000.0, "app", "app.example", b"GET", path, "192.0.2.1", None, ALLOWED)
+    circumstances = to.describe("app", "app.example", b"GET", "192.0.2.1", None, ALLOWED)
+    to.decision(request.encode(), 1_800_000_000.0, path, circumstances)
 
 
 def records(log: Path) -> list[dict[str, object]]:
@@ -68,7 +69,7 @@ async def test_decisions_and_ends_become_a_chain_that_verifies(writer: AuditWrit
     to = recorder(runtime)
     for number in range(100):
         decide(to, f"r{number}")
-        to.end(f"r{number}", 1_800_000_001.0, 200, 0, 1024, 0.25)
+        to.end(b"r%d" % number, 1_800_000_001.0, 200, 0, 1024, 0.25)
     to.flush()
     await until(lambda: writer.seq == 200)
     report = verify([log])
@@ -271,7 +272,7 @@ async def test_one_turn_takes_many_slices_however_the_lines_of_a_write_fall(runt
     to = recorder(runtime, size=1 << 22)
     for number in range(2_000):
         decide(to, f"r{number}")
-        to.end(f"r{number}", 1_800_000_001.0, 200, 0, 1024, 0.25)
+        to.end(b"r%d" % number, 1_800_000_001.0, 200, 0, 1024, 0.25)
     to.flush()
     writer = AuditWriter(AuditSettings(log), runtime, ManualClock(), interval=3600.0)
     await writer.start()
