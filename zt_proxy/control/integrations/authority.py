@@ -46,7 +46,8 @@ REASONS = {
     HOLD: x509.ReasonFlags.certificate_hold,
 }
 _SOON = 2 * DAY
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+"""As the configuration wants the names of integrations."""
 
 
 class Authority:
@@ -123,7 +124,7 @@ class Authority:
     def issue(self, name: str, names: Sequence[x509.GeneralName], key: ClientKey, days: float) -> x509.Certificate:
         """A certificate for one machine, on the register before it exists. Raises ConfigurationError, OSError."""
         if not _NAME.fullmatch(name):
-            raise ConfigurationError(f"{name!r}: a name is letters, digits, '.', '_' and '-', at most 64")
+            raise ConfigurationError(f"{name!r}: a name is lower-case letters, digits, '-' and '_'")
         now = self._clock.now()
         end = now + days * DAY
         last = self.certificate.not_valid_after_utc

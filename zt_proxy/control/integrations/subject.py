@@ -17,7 +17,8 @@ Extensions = Iterator[tuple[x509.ExtensionType, bool]]
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[\x21-\x7e]+")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://[\x21-\x7e]+")
+_SPIFFE_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 
 
 class Constraints(msgspec.Struct, frozen=True):
@@ -72,6 +73,8 @@ def alternative_names(uris: Sequence[str], hosts: Sequence[str]) -> list[x509.Ge
         parts = urlsplit(uri) if _URI.fullmatch(uri) else None
         if parts is None or not _HOST.fullmatch(parts.netloc):
             raise ConfigurationError(f"{uri!r} is not a URI like spiffe://example.com/crm-sync")
+        if parts.scheme == "spiffe" and not _SPIFFE_PATH.fullmatch(uri.removeprefix(f"spiffe://{parts.netloc}")):
+            raise ConfigurationError(f"{uri!r}: a SPIFFE ID has a path of letters, digits, '.', '_' and '-'")
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise ConfigurationError(f"{host!r} is not a host name in lower case")

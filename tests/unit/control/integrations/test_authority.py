@@ -236,6 +236,10 @@ def test_constraints_that_are_no_host_names_are_refused(tmp_path: Path) -> None:
         (["spiffe://example.com/a b"], [], "is not a URI"),
         (["spiffe://example.com\n/x"], [], "is not a URI"),
         (["spiffe:///x"], [], "is not a URI"),
+        (["SPIFFE://example.com/x"], [], "is not a URI"),
+        (["spiffe://example.com"], [], "a SPIFFE ID has a path"),
+        (["spiffe://example.com/x/"], [], "a SPIFFE ID has a path"),
+        (["spiffe://example.com/x?y"], [], "a SPIFFE ID has a path"),
         (["https://a@example.com/"], [], "is not a URI"),
         ([], ["*.example.com"], "is not a host name"),
         ([], ["Example.com"], "is not a host name"),
@@ -254,9 +258,9 @@ def test_an_authority_has_a_printable_name(name: str) -> None:
         subject_name(name)
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "a b", "x" * 65, "ä"])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "a b", "x" * 65, "ä", "Crm", "a.b"])
 def test_the_name_of_an_integration_is_the_name_of_a_file(folder: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="a name is letters, digits"):
+    with pytest.raises(ConfigurationError, match="a name is lower-case letters"):
         issue(folder, name)
 
 
