@@ -66,8 +66,8 @@ class CertificateFacts(msgspec.Struct, frozen=True):
     """No key usage, or one with digital signatures: what a TLS client does with its key (RFC 8446 §4.4.3)."""
     uris: tuple[str, ...]
     dns: tuple[str, ...]
-    weakness: str = ""
-    """What makes its key or its signature too weak."""
+    fault: str = ""
+    """What makes it unfit in itself: a key or a signature that is too weak, powers that only authorities have."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -100,6 +100,7 @@ def _read(der: bytes) -> CertificateFacts:
     usage = _extension(certificate, x509.KeyUsage)
     names = _extension(certificate, x509.SubjectAlternativeName) or x509.SubjectAlternativeName([])
     public = certificate.public_key()
+    authority = basic is not None and basic.ca
     return CertificateFacts(
         fingerprint=hashlib.sha256(der).hexdigest(),
         key=hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest(),
@@ -110,12 +111,12 @@ def _read(der: bytes) -> CertificateFacts:
         serial=certificate.serial_number,
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
-        authority=basic is not None and basic.ca,
+        authority=authority,
         for_clients=extended is not None and ExtendedKeyUsageOID.CLIENT_AUTH in extended,
         may_sign=usage is None or usage.digital_signature,
         uris=tuple(names.get_values_for_type(x509.UniformResourceIdentifier)),
         dns=tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)),
-        weakness=_weak_key(public) or _weak_signature(certificate),
+        fault=_weak_key(public) or _weak_signature(certificate) or ("" if authority else _powers(certificate, usage)),
     )
 
 
@@ -139,6 +140,13 @@ def _weak_key(key: object) -> str:
 def _weak_signature(certificate: x509.Certificate) -> str:
     algorithm = certificate.signature_hash_algorithm
     return f"signed with {algorithm.name}" if algorithm is not None and algorithm.name in _WEAK_HASHES else ""
+
+
+def _powers(certificate: x509.Certificate, usage: x509.KeyUsage | None) -> str:
+    """RFC 5280 §4.2.1.3 and §4.2.1.10: these belong to authorities alone."""
+    if usage is not None and usage.key_cert_sign:
+        return "it may sign certificates, and is no authority's"
+    return "name constraints, and no authority's" if _extension(certificate, x509.NameConstraints) is not None else ""
 
 
 def name_key(name: x509.Name) -> NameKey:
@@ -204,7 +212,7 @@ def _lasting_fault(
     elif len(chain) > 1 and not all(one.authority for one in chain[1:]):
         fault = "issued by what is no authority"
     for one in chain[:-1] or chain:  # a root's own signature proves nothing and so need not be strong
-        fault = fault or one.weakness
+        fault = fault or one.fault
     # Lists and `issuer` are found by name: an intermediate may not take the name of an authority it is not.
     for one in chain[1:]:
         keys = authorities.get(one.subject)
