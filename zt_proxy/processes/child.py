@@ -1,0 +1,170 @@
+"""A child of the supervisor: a process of ours at the other end of a leash."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import structlog
+
+from zt_proxy.processes.leash import (
+    Begin,
+    Committed,
+    Down,
+    Drain,
+    Failed,
+    Leash,
+    LeashEnded,
+    Leaving,
+    Message,
+    Prepared,
+    Ready,
+)
+from zt_proxy.worker.edge.sockets import Key
+
+REAP = 5.0
+"""Seconds that a process may live on after it let go of its leash."""
+
+Role = Literal["control", "worker"]
+log = structlog.get_logger("zt_proxy.supervisor")
+
+
+class Child:
+    """Make one with `spawn`. It is over when `gone` is set."""
+
+    def __init__(
+        self, role: Role, number: int, process: "subprocess.Popen[bytes]", leash: Leash, started: float
+    ) -> None:
+        self.role = role
+        self.number = number
+        self.started = started
+        """Epoch seconds."""
+        self.ports: dict[str, int] = {}
+        self.problem = ""
+        """What the child said of why it cannot start."""
+        self.ready = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.leaving = asyncio.Event()
+        """It was asked to end by somebody else than us."""
+        self.draining = False
+        self.code: int | None = None
+        self._process = process
+        self._leash = leash
+        self._answers: asyncio.Queue[Prepared | Committed] = asyncio.Queue()
+        self._task = asyncio.get_running_loop().create_task(self._listen(), name=f"{self.name}-leash")
+
+    @classmethod
+    def spawn(cls, role: Role, begin: Begin, sockets: Mapping[Key, socket.socket], started: float) -> "Child":
+        """Start a process and tell it what to be. Raises OSError if there can be none."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        command = [sys.executable, "-P", "-m", f"zt_proxy.processes.{role}", str(theirs.fileno())]
+        try:
+            with theirs:
+                # A group of its own: Ctrl-C in a terminal is for the supervisor, which ends its children in order.
+                process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    process_group=0,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        leash = Leash(ours)
+        leash.send(begin, list(sockets.values()))
+        return cls(role, begin.number, process, leash, started)
+
+    @property
+    def name(self) -> str:
+        return "control" if self.role == "control" else f"worker-{self.number}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def tell(self, message: Down, sockets: Sequence[socket.socket] = ()) -> None:
+        self._leash.send(message, sockets)
+
+    def drain(self, seconds: float) -> None:
+        """Ask it to end in order."""
+        self.draining = True
+        self.tell(Drain(seconds))
+
+    def kill(self) -> None:
+        """End it at once. Does nothing to one that is over."""
+        if not self.gone.is_set():
+            self._process.kill()
+
+    async def started_or_gone(self) -> bool:
+        """Wait until it serves (True) or is over (False)."""
+        await first(self.ready, self.gone)
+        return self.ready.is_set() and not self.gone.is_set()
+
+    async def answer(self, epoch: int, kind: type[Prepared] | type[Committed], seconds: float) -> str:
+        """Wait for the answer to a message of this epoch; gives what is wrong, empty if nothing is.
+
+        A child that is over needs no answer: its successor begins with what is in force then.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self.gone.is_set():
+            asked = asyncio.ensure_future(self._answers.get())
+            over = asyncio.ensure_future(self.gone.wait())
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                await asyncio.wait((asked, over), timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
+                if asked.done():
+                    got = asked.result()
+                    if isinstance(got, kind) and got.epoch == epoch:
+                        return got.problem if isinstance(got, Prepared) else ""
+                elif not over.done():
+                    return f"{self.name} did not answer within {seconds:g} s"
+            finally:
+                asked.cancel()
+                over.cancel()
+        return ""
+
+    # ---- the leash ----
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(LeashEnded):
+            while True:
+                self._heard(await self._leash.receive())
+        await self._reap()
+
+    def _heard(self, message: Message) -> None:
+        match message:
+            case Ready(ports):
+                self.ports = ports
+                self.ready.set()
+            case Failed(problem):
+                self.problem = problem
+            case Prepared() | Committed():
+                self._answers.put_nowait(message)
+            case Leaving():
+                self.leaving.set()
+            case _:
+                log.error("a child said what only the supervisor may say", child=self.name)
+                self.kill()
+
+    async def _reap(self) -> None:
+        """The process let go of the leash: it ended, or is about to, or will be ended."""
+        self._leash.close()
+        try:
+            self.code = await asyncio.to_thread(self._process.wait, REAP)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self.code = await asyncio.to_thread(self._process.wait)
+        self.gone.set()
+
+
+async def first(*events: asyncio.Event) -> None:
+    """Wait until any of the events is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()

@@ -1,0 +1,227 @@
+"""The control process: `python -m zt_proxy.processes.control FD`, started by the supervisor, which holds its leash."""
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from zt_proxy.control.operator.metrics import AllMetrics
+from zt_proxy.control.operator.overview import Overview
+from zt_proxy.control.operator.server import OperatorServer
+from zt_proxy.control.settings import ControlSettings
+from zt_proxy.core import logs
+from zt_proxy.core.clock import SystemClock
+from zt_proxy.core.errors import ConfigurationError, ZtError
+from zt_proxy.core.keys import KeyRing
+from zt_proxy.core.private import private_directory
+from zt_proxy.link.messages import SessionAuthority
+from zt_proxy.link.server import LinkServer
+from zt_proxy.link.status import FleetReport
+from zt_proxy.processes.control import Control, Front
+from zt_proxy.processes.leash import (
+    Abandon,
+    Begin,
+    Commit,
+    Committed,
+    Drain,
+    Failed,
+    Leash,
+    LeashEnded,
+    Leaving,
+    Prepare,
+    Prepared,
+    Ready,
+    Standing,
+    unpack,
+)
+from zt_proxy.processes.private import Check, PrivateListener
+
+LOCK = "control.lock"
+LINK_SOCKET = "link.sock"
+PREDECESSOR = 5.0
+"""Seconds that a control whose supervisor died has to leave in; it needs one."""
+
+log = structlog.get_logger("zt_proxy.control")
+
+
+class ControlProcess:
+    """Obeys the leash until it ends, or until it is told to end."""
+
+    def __init__(self, leash: Leash, begin: Begin) -> None:
+        self.fleet = FleetReport()
+        """What the supervisor said last."""
+        self.clock = SystemClock()
+        self._leash = leash
+        self._begin = begin
+        self._prepared: tuple[Prepare, Front] | None = None
+        self._metrics = begin.metrics
+        self._private: PrivateListener | None = None
+        self._operator: OperatorServer | None = None
+
+    async def run(self) -> int:
+        """Serve; gives the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._leash.send, Leaving())
+        obeying = asyncio.ensure_future(self._serve())
+        return await obeying
+
+    async def _serve(self) -> int:
+        settings = unpack(ControlSettings, self._begin.settings)
+        try:
+            with contextlib.closing(await _alone(settings.state_dir)):
+                control = self.control = await Control.open(settings, self.clock, self._link)
+                try:
+                    await control.start()
+                    await control.link.start()
+                    self.overview = Overview(
+                        control.sessions, control.audit, control.link, self.clock, lambda: self.fleet
+                    )
+                    operator = self._operator = OperatorServer(settings.runtime_dir, self.overview)
+                    await operator.start()
+                    await self._serve_metrics()
+                    self._leash.send(Ready())
+                    gc.collect()
+                    gc.freeze()
+                    await self._obey()
+                finally:
+                    if self._private is not None:
+                        await self._private.stop()
+                    if self._operator is not None:
+                        await self._operator.stop()
+                    await control.stop()
+        except (ZtError, OSError) as error:
+            self._leash.send(Failed(str(error)))
+            return 1
+        return 0
+
+    def _link(self, sessions: SessionAuthority, ring: KeyRing) -> LinkServer:
+        path = unpack(ControlSettings, self._begin.settings).runtime_dir / LINK_SOCKET
+        return LinkServer(path, sessions, ring, self.clock)
+
+    async def _obey(self) -> None:
+        """Until the end of the leash: control has nothing of its own to drain, workers have gone before it."""
+        leash = self._leash
+        while True:
+            try:
+                message = await leash.receive()
+            except LeashEnded:
+                log.error("the supervisor is gone; ending")
+                return
+            match message:
+                case Standing(fleet):
+                    self.fleet = fleet
+                case Prepare():
+                    leash.send(Prepared(message.epoch, await self._prepare(message)))
+                case Commit(epoch):
+                    if await self._commit(epoch):
+                        leash.send(Committed(epoch))
+                case Abandon():
+                    await self._abandon()
+                case Drain():
+                    return
+                case _:
+                    raise ConfigurationError(f"the supervisor said {type(message).__name__} to control")
+
+    # ---- reload ----
+
+    async def _prepare(self, message: Prepare) -> str:
+        await self._abandon()
+        try:
+            settings = unpack(ControlSettings, message.settings)
+            self._prepared = (message, await self.control.prepare(settings))
+        except (ZtError, OSError, ValueError) as error:
+            return str(error)
+        return ""
+
+    async def _commit(self, epoch: int) -> bool:
+        prepared, self._prepared = self._prepared, None
+        if prepared is None or prepared[0].epoch != epoch:
+            return False
+        message, front = prepared
+        await self.control.adopt(front)
+        logs.configure(message.log_format, message.log_level)
+        if message.metrics != self._metrics:
+            self._metrics = message.metrics
+            await self._serve_metrics()
+        return True
+
+    async def _abandon(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            await prepared[1].close()
+
+    # ---- for the operator ----
+
+    async def _serve_metrics(self) -> None:
+        before, self._private = self._private, None
+        if before is not None:
+            await before.stop()
+        if self._metrics is not None:
+            self._private = self._listener(*self._metrics)
+            await self._private.start()
+
+    def _listener(self, host: str, port: int) -> PrivateListener:
+        overview = self.overview
+        checks = [
+            Check("control", self.control.problem),
+            Check("workers", overview.no_worker),
+            Check("every-worker", overview.missing_worker, advisory=True),
+            Check("record", overview.no_record),
+            Check("configuration", lambda: self.fleet.problem, advisory=True),
+        ]
+        return PrivateListener(host, port, AllMetrics(overview), checks)
+
+
+async def _alone(directory: Path) -> "_Held":
+    """Be the only control of a state directory: two would number their changes alike.
+
+    Waits for one that is just leaving. Raises ConfigurationError when it does not leave.
+    """
+    private_directory(directory)
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PREDECESSOR
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if loop.time() > until:
+                os.close(descriptor)
+                raise ConfigurationError(f"{directory}: another zt-proxy uses this state folder") from None
+            await asyncio.sleep(0.05)
+        else:
+            return _Held(descriptor)
+
+
+class _Held:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def main() -> None:
+    """Be control at the other end of the leash whose descriptor is the one argument."""
+
+    async def run() -> int:
+        leash = Leash(socket.socket(fileno=int(sys.argv[1])))
+        try:
+            begin = await leash.receive()
+        except LeashEnded:
+            return 1
+        if not isinstance(begin, Begin):
+            return 1
+        logs.configure(begin.log_format, begin.log_level)
+        return await ControlProcess(leash, begin).run()
+
+    structlog.contextvars.bind_contextvars(process="control")
+    sys.exit(uvloop.run(run()))
