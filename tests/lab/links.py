@@ -141,7 +141,7 @@ class MemoryLinks:
 
 
 class UnixLinks:
-    """`restart` puts another control in the place of the one before, as after a crash."""
+    """`start` a second time puts another control in the place of the one before, as after a crash."""
 
     def __init__(self, authority: Authority, *, lease: float = 5.0, history: int = 10_000) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="zt-link-"))
@@ -169,6 +169,19 @@ class UnixLinks:
         )
         await self._server.start()
         return self
+
+    async def crash(self) -> None:
+        """Control dies: nobody is told, and the socket's file stays."""
+        server = self.control
+        server._closed = True
+        server._upkeep.cancel()
+        server._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Every connection breaks; control and workers live."""
+        for peer in tuple(self.control._peers):
+            peer.cut("a test wants it so")
 
     async def join(self, worker: WorkerLink, *, answer: AskHandler | None = None) -> LinkClient:
         client = LinkClient(self.path, SystemClock(), number=len(self.clients) + 1, boot=secrets.token_hex(4))

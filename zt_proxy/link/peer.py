@@ -73,14 +73,12 @@ class Peer(Wire):
         """Send the changes that this worker has not been sent, as far as it reads; the lease it asked for, after all of
         them."""
         ledger = self._server.ledger
+        if self.greeted and self._sent < ledger.number and ledger.change(self._sent + 1) is None:
+            self.cut("it fell behind what is remembered")
         while self.greeted and not self.paused and self.open():
             if self._backlog:
                 self.send(self._backlog.popleft())
-            elif self._sent < ledger.number:
-                change = ledger.change(self._sent + 1)
-                if change is None:
-                    self.cut("it fell behind what is remembered")
-                    return
+            elif change := ledger.change(self._sent + 1):
                 self._sent += 1
                 self.send(change)
             else:
