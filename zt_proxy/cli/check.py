@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from zt_proxy.config import Problem
     from zt_proxy.config.schema import Schema
-    from zt_proxy.config.schema_routes import Rule
+    from zt_proxy.config.schema_routes import Match, Rule
 
 _EPILOG = """Examples:
 
@@ -102,14 +102,14 @@ def _summary(schema: "Schema") -> None:
         typer.echo(f"route     {route.name:<14} {place} → {route.upstream.url}" + _mode(route.mode))
         for rule in route.rules:
             typer.echo(f"  rule    {rule.id:<14} {_rule(rule)}")
+    for name, integration in schema.integrations.items():
+        scopes = (f"{_matched(scope)} on {scope.route}" for scope in integration.allow)
+        typer.echo(f"machine   {name:<14} allow {', '.join(scopes)}")
 
 
 def _rule(rule: "Rule") -> str:
     denies = rule.deny is not None
-    parts = []
-    for match in (rule.deny if denies else rule.allow) or []:
-        methods = " ".join(match.methods) if match.methods else "any method"
-        parts.append(f"{methods} {' '.join(match.paths)}" if match.paths else methods)
+    parts = [_matched(match) for match in (rule.deny if denies else rule.allow) or []]
     text = f"{'deny' if denies else 'allow'} {', '.join(parts)}"
     if rule.to is None or rule.to.word:
         text += f" to {rule.to.word if rule.to else 'everyone'}"
@@ -121,6 +121,11 @@ def _rule(rule: "Rule") -> str:
 
         text += f", signed in within {show_duration(rule.require.reauth)}"
     return text + _mode(rule.mode)
+
+
+def _matched(match: "Match") -> str:
+    methods = " ".join(match.methods) if match.methods else "any method"
+    return f"{methods} {' '.join(match.paths)}" if match.paths else methods
 
 
 def _mode(mode: str) -> str:
