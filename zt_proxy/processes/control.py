@@ -98,7 +98,7 @@ class Control(Generic[L]):
         self.ring = ring
         self.link = link
         self.revocation = CrlWatcher(clock, settings.state_dir / "crl-numbers.json", link.revocation_lists)
-        self._clock = clock
+        self.clock = clock
         self._front: Front | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -144,16 +144,16 @@ class Control(Generic[L]):
         """Build the portal of new settings beside the one in force. Raises ConfigurationError, OSError."""
         redirect_uri = settings.portal_origin + "/.zt/callback"
         providers = {
-            each.name: OidcProvider(each, redirect_uri=redirect_uri, clock=self._clock) for each in settings.providers
+            each.name: OidcProvider(each, redirect_uri=redirect_uri, clock=self.clock) for each in settings.providers
         }
         portal = build_portal(
             settings,
             self.sessions,
             providers,
             self.ring,
-            self._clock,
+            self.clock,
             self.keys.jwks,
-            AssertionPortalVerifier(self.keys, settings.portal_origin, self._clock),
+            AssertionPortalVerifier(self.keys, settings.portal_origin, self.clock),
         )
         revocation = await self.revocation.prepare(settings.revocation)
         front = Front(settings, providers, PortalRunner(portal), revocation)
@@ -194,7 +194,7 @@ class Control(Generic[L]):
 
     async def _rotate_keys(self) -> None:
         while True:
-            if self.keys.due(self._clock.now()):
+            if self.keys.due(self.clock.now()):
                 self.keys.rotate()
                 self.link.signing_key(self.keys.current())
                 log.info("assertion key rotated", kid=self.keys.current().kid)

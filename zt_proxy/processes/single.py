@@ -12,7 +12,6 @@ import structlog
 
 from zt_proxy.config.build import Built
 from zt_proxy.control.operator.metrics import AllMetrics
-from zt_proxy.control.operator.overview import Overview
 from zt_proxy.control.operator.server import OperatorServer
 from zt_proxy.core import logs
 from zt_proxy.core.clock import Clock, SystemClock
@@ -21,8 +20,9 @@ from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.memory import MemoryLink
 from zt_proxy.link.messages import SessionAuthority
 from zt_proxy.link.status import FleetReport, ListenerReport, ProcessReport
+from zt_proxy.processes.checks import checks_of, overview_of
 from zt_proxy.processes.control import Control
-from zt_proxy.processes.private import Check, PrivateListener
+from zt_proxy.processes.private import PrivateListener
 from zt_proxy.processes.reload import Reloader
 from zt_proxy.worker import report
 from zt_proxy.worker.edge.worker import Worker
@@ -60,7 +60,7 @@ class Proxy:
         worker = self.worker = Worker(built.worker, control.link, control.ring, self.clock, number=0, boot=boot)
         control.link.attach(worker, number=0, boot=boot, answer=functools.partial(report.answer, worker))
         await worker.start()
-        self.overview = Overview(control.sessions, control.audit, control.link, self.clock, self.report)
+        self.overview = overview_of(control, self.report)
         self.operator = OperatorServer(built.control.runtime_dir, self.overview)
         await self.operator.start()
         await self._serve_metrics(built)
@@ -73,13 +73,9 @@ class Proxy:
         control, worker = self.control, self.worker
         if built.worker.metrics is None or control is None or worker is None:
             return
-        checks = [
-            Check("control", control.problem),
-            Check("link", lambda: "" if control.link.alive() else "the lease ran out"),
-            Check("record", self.overview.no_record),
-            Check("configuration", lambda: self.reloader.problem if self.reloader else "", advisory=True),
-        ]
-        self.private = PrivateListener(*built.worker.metrics, AllMetrics(self.overview), checks)
+        self.private = PrivateListener(
+            *built.worker.metrics, AllMetrics(self.overview), checks_of(control, self.overview)
+        )
         await self.private.start()
 
     async def reload(self, built: Built) -> None:

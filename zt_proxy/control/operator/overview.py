@@ -98,12 +98,15 @@ class Overview:
         link: WorkersLink,
         clock: Clock,
         fleet: Callable[[], FleetReport],
+        notes: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.sessions = sessions
         self.audit = audit
         self.link = link
         self.clock = clock
         self.fleet = fleet
+        self.notes = notes
+        """What else an operator should see to, though everything works."""
 
     @property
     def directory(self) -> SessionDirectory:
@@ -132,7 +135,7 @@ class Overview:
             open=sum(streams.sessions.values()) + sum(streams.integrations.values()),
             record=record,
             listeners=fleet.listeners,
-            problems=tuple(_problems(fleet, workers, record)),
+            problems=(*_problems(fleet, workers, record), *self.notes()),
         )
 
     async def streams(self) -> OpenStreams:
@@ -182,6 +185,10 @@ class Overview:
         leased = {state.worker for state in self.link.workers() if _leased(state)}
         missing = [str(number) for number in range(self.fleet().workers) if number not in leased]
         return f"without a lease: worker {', '.join(missing)}" if missing else ""
+
+    def refused_file(self) -> str:
+        """Why the file as it stands is not in force; empty when it is."""
+        return self.fleet().problem
 
 
 def _leased(state: WorkerState) -> bool:

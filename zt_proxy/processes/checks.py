@@ -1,0 +1,26 @@
+"""What `/readyz` asks, in one process and in several alike."""
+
+from collections.abc import Callable
+from typing import Any
+
+from zt_proxy.control.operator.overview import Overview
+from zt_proxy.link.status import FleetReport
+from zt_proxy.processes.control import Control
+from zt_proxy.processes.private import Check
+
+
+def overview_of(control: Control[Any], fleet: Callable[[], FleetReport]) -> Overview:
+    """The proxy as its operator sees it; `fleet` gives the FleetReport of the moment."""
+    return Overview(control.sessions, control.audit, control.link, control.clock, fleet, control.notes)
+
+
+def checks_of(control: Control[Any], overview: Overview) -> list[Check]:
+    """Without the first three nothing can be decided; the others are for the operator to see to."""
+    return [
+        Check("control", control.problem),
+        Check("workers", overview.no_worker),
+        Check("record", overview.no_record),
+        Check("every-worker", overview.missing_worker, advisory=True),
+        Check("configuration", overview.refused_file, advisory=True),
+        Check("revocation-lists", lambda: "; ".join(control.notes()), advisory=True),
+    ]
