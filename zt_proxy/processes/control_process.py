@@ -14,7 +14,6 @@ import structlog
 import uvloop
 
 from zt_proxy.control.operator.metrics import AllMetrics
-from zt_proxy.control.operator.overview import Overview
 from zt_proxy.control.operator.server import OperatorServer
 from zt_proxy.control.settings import ControlSettings
 from zt_proxy.core import logs
@@ -25,6 +24,7 @@ from zt_proxy.core.private import private_directory
 from zt_proxy.link.messages import SessionAuthority
 from zt_proxy.link.server import LinkServer
 from zt_proxy.link.status import FleetReport
+from zt_proxy.processes.checks import checks_of, overview_of
 from zt_proxy.processes.control import Control, Front
 from zt_proxy.processes.leash import (
     Abandon,
@@ -42,7 +42,7 @@ from zt_proxy.processes.leash import (
     Standing,
     unpack,
 )
-from zt_proxy.processes.private import Check, PrivateListener
+from zt_proxy.processes.private import PrivateListener
 
 LOCK = "control.lock"
 LINK_SOCKET = "link.sock"
@@ -70,10 +70,6 @@ class ControlProcess:
         """Serve; gives the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._leash.send, Leaving())
-        obeying = asyncio.ensure_future(self._serve())
-        return await obeying
-
-    async def _serve(self) -> int:
         settings = unpack(ControlSettings, self._begin.settings)
         try:
             with contextlib.closing(await _alone(settings.state_dir)):
@@ -81,9 +77,7 @@ class ControlProcess:
                 try:
                     await control.start()
                     await control.link.start()
-                    self.overview = Overview(
-                        control.sessions, control.audit, control.link, self.clock, lambda: self.fleet
-                    )
+                    self.overview = overview_of(control, lambda: self.fleet)
                     operator = self._operator = OperatorServer(settings.runtime_dir, self.overview)
                     await operator.start()
                     await self._serve_metrics()
@@ -92,10 +86,9 @@ class ControlProcess:
                     gc.freeze()
                     await self._obey()
                 finally:
-                    if self._private is not None:
-                        await self._private.stop()
-                    if self._operator is not None:
-                        await self._operator.stop()
+                    for server in (self._private, self._operator):
+                        if server is not None:
+                            await server.stop()
                     await control.stop()
         except (ZtError, OSError) as error:
             self._leash.send(Failed(str(error)))
@@ -169,15 +162,7 @@ class ControlProcess:
             await self._private.start()
 
     def _listener(self, host: str, port: int) -> PrivateListener:
-        overview = self.overview
-        checks = [
-            Check("control", self.control.problem),
-            Check("workers", overview.no_worker),
-            Check("every-worker", overview.missing_worker, advisory=True),
-            Check("record", overview.no_record),
-            Check("configuration", lambda: self.fleet.problem, advisory=True),
-        ]
-        return PrivateListener(host, port, AllMetrics(overview), checks)
+        return PrivateListener(host, port, AllMetrics(self.overview), checks_of(self.control, self.overview))
 
 
 async def _alone(directory: Path) -> "_Held":

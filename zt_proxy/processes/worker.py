@@ -156,6 +156,7 @@ async def _run(descriptor: int) -> int:
         path = settings.runtime_dir / LINK_SOCKET
         link = LinkClient(path, clock, number=begin.number, boot=begin.boot)
         link.start()
+        outdated = asyncio.ensure_future(_leave_when(link.outdated, leash))
         ring = await _unless_told_to_go(leash, link.ready(float("inf")))
         if ring is None:
             return 0
@@ -167,8 +168,15 @@ async def _run(descriptor: int) -> int:
         return 1
     finally:
         if link is not None:
+            outdated.cancel()
             await link.close()
     return 0
+
+
+async def _leave_when(outdated: asyncio.Event, leash: Leash) -> None:
+    """Control has other cookie keys than ours: only a new worker can take those in."""
+    await outdated.wait()
+    leash.send(Leaving())
 
 
 async def _unless_told_to_go(leash: Leash, starting: Coroutine[object, object, KeyRing]) -> KeyRing | None:
