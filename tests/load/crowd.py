@@ -12,21 +12,20 @@ The pace is one clock for all: so many turns a second, each given to whoever wai
 import asyncio
 import secrets
 import ssl
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Self
 from zlib import crc32
 
 from tests.lab.browser import SESSION
-from tests.lab.proxy import Client
+from tests.lab.proxy import TRUSTING, Client
 from tests.lab.waiting import until
 from tests.lab.ws import CLOSE, HANDSHAKE, TEXT, Frame, close_code, frame, read_frame
 from tests.load.stage import SERVED, Stage
+from tests.load.tally import Pace, Tally
 
-BROKEN = (OSError, asyncio.IncompleteReadError, ssl.SSLError, TimeoutError)
+BROKEN = (OSError, asyncio.IncompleteReadError)
 """How a connection that goes away looks."""
 UNAVAILABLE = 503
 LEASE = 5.0
@@ -36,68 +35,11 @@ Person = tuple[str, bytes | None]
 """A subject, and the Cookie header value of a session of theirs."""
 
 
-class Pace:
-    """Gives `rate` turns a second to those who wait, in order."""
-
-    def __init__(self, rate: float) -> None:
-        self._every = 1 / rate
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def turn(self) -> None:
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        if self._timer is None:
-            self._timer = loop.call_later(self._every, self._tick, loop.time() + self._every)
-        await turn
-
-    def _tick(self, due: float) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting and due <= loop.time():
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                due += self._every
-        self._timer = loop.call_at(due, self._tick, due) if self._waiting else None
-
-
-@dataclass
-class Tally:
-    """What everybody got."""
-
-    answered: int = 0
-    echoed: int = 0
-    fed: int = 0
-    probed: int = 0
-    signed_in: int = 0
-    signed_out: int = 0
-    interrupted: Counter[str] = field(default_factory=Counter)
-    """What did not get its answer, and what it got instead: a lost connection, or a 503."""
-    wrong: list[str] = field(default_factory=list)
-    """Answers that no circumstance excuses."""
-    leaks: list[str] = field(default_factory=list)
-    """What a probe saw of what is protected."""
-    closed: Counter[str] = field(default_factory=Counter)
-    """Streams that ended, by how."""
-    ids: list[str] = field(default_factory=list)
-    """Request ids of every answer that is not a 503."""
-
-    def figures(self) -> str:
-        ends = sum(self.interrupted.values()), sum(self.closed.values())
-        return (
-            f"{self.answered} requests answered, {self.echoed} messages echoed, {self.fed} lines fed, "
-            f"{self.signed_in} signed in and {self.signed_out} out; interrupted: {ends[0]} requests, {ends[1]} streams; "
-            f"{self.probed} probes saw {len(self.leaks)} protected bytes"
-        )
-
-
 class Member:
     """Somebody with a session. `served` is when (loop time) they last got what they asked for."""
 
     def __init__(self, crowd: "Crowd", name: str, cookie: bytes | None) -> None:
         self.crowd = crowd
-        self.connection = crowd.connection or crowd.stage.connection
         self.stage = crowd.stage
         self.tally = crowd.tally
         self.name = name
@@ -111,6 +53,9 @@ class Member:
 
     def time(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def head(self, method: str, path: str, extra: bytes = b"") -> bytes:
+        return self.stage.head(method, path, self.cookie, self.crowd.host, extra) + b"\r\n"
 
     def own(self, text: bytes) -> bool:
         """The platform's answer to this very person."""
@@ -132,7 +77,7 @@ class Member:
         while self.crowd.again or not self.end:
             await pace.turn()
             try:
-                async with self.connection() as client:
+                async with self.crowd.connection() as client:
                     await use(client)
             except BROKEN as error:
                 if self.open:
@@ -152,7 +97,7 @@ class Asker(Member):
         while True:
             await self.crowd.asking.turn()
             try:
-                async with self.connection() as client:
+                async with self.crowd.connection() as client:
                     await self._talk(client)
             except BROKEN as error:
                 self.tally.interrupted[type(error).__name__] += 1
@@ -161,10 +106,10 @@ class Asker(Member):
         for number in cycle(range(10)):
             body = secrets.token_bytes(number * 300) if number % 3 == 1 else b""
             method, length = ("POST", b"Content-Length: %d\r\n" % len(body)) if body else ("GET", b"")
-            request = self.stage.head(method, f"/ask/{number}?by={self.name}", self.cookie, extra=length)
+            request = self.head(method, f"/ask/{number}?by={self.name}", length)
             self.open = True
             async with asyncio.timeout(PATIENCE):
-                await client.write(request + b"\r\n" + body)
+                await client.write(request + body)
                 reply = await client.reply()
             self.open = False
             if reply.status == SERVED and self.own(reply.body):
@@ -187,7 +132,7 @@ class Talker(Member):
 
     async def _talk(self, client: Client) -> None:
         async with asyncio.timeout(PATIENCE):
-            await client.write(self.stage.head("GET", "/ws", self.cookie, extra=HANDSHAKE) + b"\r\n")
+            await client.write(self.head("GET", "/ws", HANDSHAKE))
             reply = await client.reply()
             if reply.status != 101:
                 self.refused(reply.status, reply.body)
@@ -227,7 +172,7 @@ class Follower(Member):
 
     async def _follow(self, client: Client) -> None:
         async with asyncio.timeout(PATIENCE):
-            await client.write(self.stage.head("GET", "/feed", self.cookie) + b"\r\n")
+            await client.write(self.head("GET", "/feed"))
             head = (await client.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status = int(head.split(" ")[1])
         if status != SERVED:
@@ -349,17 +294,20 @@ class Crowd:
         talkers: Sequence[Person] = (),
         followers: Sequence[Person] = (),
         rate: float = 150.0,
+        talk: float = 50.0,
         strangers: bool = True,
         again: bool = True,
-        connection: Callable[[], AbstractAsyncContextManager[Client]] | None = None,
+        host: str = "",
+        trust: ssl.SSLContext = TRUSTING,
     ) -> None:
-        """`rate` is requests a second; `strangers`: a prober and a newcomer, too; `again`: streams that end are opened
-        again; `connection` opens one, in place of `stage.connection`."""
+        """`rate` is requests, `talk` messages a second; `strangers`: a prober and a newcomer, too; `again`: streams that end are opened
+        again; `host` (the app's if left out) is asked on connections of `trust`."""
         self.stage = stage
         self.again = again
-        self.connection = connection
+        self.host = host or stage.app
+        self._trust = trust
         self.tally = Tally()
-        self.asking, self.talking, self.probing, self.arriving = Pace(rate), Pace(50), Pace(20), Pace(0.5)
+        self.asking, self.talking, self.probing, self.arriving = Pace(rate), Pace(talk), Pace(20), Pace(0.5)
         self.members: list[Member] = [
             *(Asker(self, *person) for person in askers),
             *(Talker(self, *person) for person in talkers),
@@ -389,6 +337,9 @@ class Crowd:
     def _failed(self) -> list[BaseException]:
         done = [task for task in self._tasks if task.done()]
         return [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
+
+    def connection(self) -> AbstractAsyncContextManager[Client]:
+        return self.stage.connection(self.host.partition(":")[0], trust=self._trust)
 
     async def everybody(self, since: float | None = None, seconds: float = 40.0) -> None:
         """Wait until each member was served after `since` (loop time; now if left out)."""

@@ -15,7 +15,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from cryptography import x509
 
 from tests.lab.browser import Browser
 from tests.lab.idp import CLIENT_ID, CLIENT_SECRET, MockIdp
-from tests.lab.proxy import CA, TRUSTING, Client, Reply
+from tests.lab.proxy import CA, TRUSTING, Client, Reply, trusting_context
 from tests.lab.waiting import until
 from zt_proxy.config import read
 from zt_proxy.control.assertion_keys import AssertionKeys
@@ -39,12 +39,22 @@ from zt_proxy.core.session import Principal
 
 ROOT = Path(__file__).parents[2]
 SERVED = 200
+MACHINES = "machines.localhost"
+TERMS = f", client_certificates: {{required: true, ca: ca/ca.pem, crl: ca/crl.pem, hosts: [{MACHINES}]}}"
+INTEGRATION = """
+  %(name)s:
+    owner: ops@example.com
+    certificate: {san_uri: "spiffe://example.com/%(name)s"}
+    allow: [{route: machines, methods: [GET], paths: ["/**"]}]
+"""
+NOBODY = "{id: nobody, allow: all, to: {groups: [nobody]}}"
 STAFF = '{id: staff, allow: [{paths: ["/**"]}], to: {groups: [staff]}}'
 FRAME = """
 version: 1
 state_dir: state
-%(workers)slisten:
-  - {name: web, address: "127.0.0.1:%(port)d", tls: {certificate: site.pem, key: site.key}}
+workers: %(workers)d
+listen:
+  - {name: web, address: "127.0.0.1:%(port)d", tls: {certificate: site.pem, key: site.key}%(terms)s}
 portal: {url: "https://auth.localhost:%(port)d"}
 identity:
   providers:
@@ -94,13 +104,14 @@ class Stage:
     routes: list[Route] = field(
         default_factory=lambda: [Route("app", "app.localhost"), Route("other", "other.localhost")]
     )
-    extra: str = ""
-    """Further top-level lines of the file."""
+    machines: Sequence[str] = ()
+    """Integrations, each with a certificate that `zt-proxy ca` issued; at a host of their own."""
 
     def __post_init__(self) -> None:
         self.port, self.metrics, self.upstream = free_port(), free_port(), free_port()
         self.app, self.other, self.auth = (f"{name}.localhost:{self.port}" for name in ("app", "other", "auth"))
         self.marker = b"protected-" + secrets.token_hex(8).encode()
+        self.authority = self.directory / "ca"
         self.config = self.directory / "zt-proxy.yaml"
         self.diary = self.directory / "diary"
         self.log = self.directory / "state" / "audit"
@@ -122,6 +133,7 @@ class Stage:
             self.idp = await self._stack.enter_async_context(MockIdp())
             (self.directory / "secret").write_text(CLIENT_SECRET)
             self.certify()
+            await self._employ()
             self.write()
             await self._seed()
             self._start_platform()
@@ -138,7 +150,7 @@ class Stage:
 
     def certify(self) -> int:
         """A new certificate and key in the place of the old; gives its serial number."""
-        leaf = CA.issue_cert(*(f"{name}.localhost" for name in ("app", "other", "auth", "new")))
+        leaf = CA.issue_cert(*(f"{name}.localhost" for name in ("app", "other", "auth", "new", "machines")))
         chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
         for name, data in (("site.key", leaf.private_key_pem.bytes()), ("site.pem", chain)):
             (self.directory / f"{name}.new").write_bytes(data)
@@ -148,19 +160,40 @@ class Stage:
     def write(self) -> None:
         """The file, from `routes` and `extra`; in one piece, as editors do."""
         values = {
-            "workers": f"workers: {self.workers}\n" if self.workers else "",
+            "workers": self.workers,
             "port": self.port,
             "metrics": self.metrics,
             "issuer": self.idp.issuer,
             "client": CLIENT_ID,
+            "terms": TERMS if self.machines else "",
         }
         text = FRAME % values
         for route in self.routes:
             rules = "\n".join(f"      - {rule}" for rule in route.rules)
             text += ROUTE % {**vars(route), "rules": rules, "upstream": self.upstream}
         fresh = self.config.with_suffix(".new")
-        fresh.write_text(text + self.extra)
+        if self.machines:
+            text += "integrations:" + "".join(INTEGRATION % {"name": name} for name in self.machines)
+        fresh.write_text(text)
         os.replace(fresh, self.config)
+
+    async def _employ(self) -> None:
+        """An authority, and a certificate for each integration."""
+        if not self.machines:
+            return
+        self.routes.append(Route("machines", MACHINES, rules=(NOBODY,)))
+        await asyncio.to_thread(command, "ca", "init", str(self.authority))
+        for name in self.machines:
+            await asyncio.to_thread(
+                command, "ca", "issue", name, "--san-uri", f"spiffe://example.com/{name}",
+                "--ca", str(self.authority), "--out", str(self.directory),
+            )  # fmt: skip
+
+    def showing(self, name: str) -> ssl.SSLContext:
+        """The context of an integration that shows its certificate."""
+        context = trusting_context()
+        context.load_cert_chain(self.directory / f"{name}.pem", self.directory / f"{name}.key")
+        return context
 
     async def _seed(self) -> None:
         """Sessions, straight into the store of a proxy that does not run yet; and its keys, for the platform."""
@@ -282,8 +315,10 @@ class Stage:
         return Browser(self)  # type: ignore[arg-type]
 
     @asynccontextmanager
-    async def connection(self, host: str = "app.localhost") -> AsyncIterator[Client]:
-        client = await self.connect(host)
+    async def connection(
+        self, host: str = "app.localhost", *, trust: ssl.SSLContext = TRUSTING
+    ) -> AsyncIterator[Client]:
+        client = await self.connect(host, trust=trust)
         try:
             yield client
         finally:
@@ -295,9 +330,10 @@ class Stage:
         lines = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: https://{host}\r\n".encode()
         return lines + (b"Cookie: %b\r\n" % cookie if cookie else b"") + extra
 
-    async def get(self, path: str, cookie: bytes | None, host: str = "") -> Reply:
+    async def get(self, path: str, cookie: bytes | None, host: str = "", *, trust: ssl.SSLContext = TRUSTING) -> Reply:
         """One request on a connection of its own."""
-        async with asyncio.timeout(15), self.connection((host or self.app).partition(":")[0]) as client:
+        name = (host or self.app).partition(":")[0]
+        async with asyncio.timeout(15), self.connection(name, trust=trust) as client:
             await client.write(self.head("GET", path, cookie, host) + b"\r\n")
             return await client.reply()
 
@@ -312,7 +348,7 @@ class Stage:
                         return asyncio.get_running_loop().time() - began
                 assert self.proxy is not None
                 assert self.proxy.poll() is None, self.said[-3000:]
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
 
         self._spare = self._spare[count:] + self._spare[:count]
         async with asyncio.timeout(30):
@@ -330,6 +366,15 @@ def alive(process: psutil.Process) -> bool:
 async def gone(processes: list[psutil.Process], seconds: float = 20.0) -> None:
     """Wait until all of these have ended."""
     await until(lambda: not any(map(alive, processes)), seconds)
+
+
+def command(*arguments: str, exit_codes: Collection[int] = (0,)) -> str:
+    """Run a `zt-proxy` command of the operator's; gives what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "zt_proxy.cli.main", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in exit_codes, done.stdout + done.stderr
+    return done.stdout
 
 
 def show(capsys: pytest.CaptureFixture[str], figures: str) -> None:

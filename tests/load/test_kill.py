@@ -57,3 +57,11 @@ async def test_one_process_killed_and_started_again_loses_nothing_and_shows_noth
 ) -> None:
     figures = await scene(tmp_path, 0, ("supervisor",), 3)
     show(capsys, figures)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.long)])
+async def test_a_killed_worker_control_or_supervisor_loses_nothing_and_shows_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], times: int
+) -> None:
+    show(capsys, await scene(tmp_path, 2, ("worker", "control", "supervisor"), times))

@@ -1,0 +1,111 @@
+"""Two hundred WebSockets and fifty downloads over two workers, cut by one order within a second."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.lab.proxy import TRUSTING
+from tests.lab.waiting import until
+from tests.load.crowd import Crowd, Person
+from tests.load.stage import Stage, command, show
+from zt_proxy.control.audit.chain import log_files
+from zt_proxy.core.clock import SystemClock
+
+PROMISE = 1.0
+"""Seconds until the last stream is cut: what is promised, hence a time that a test may look at."""
+TALKING, FOLLOWING = 200, 50
+CUT = {"close 4401", "IncompleteReadError", "ConnectionResetError"}
+"""How a stream that may not go on ends: a WebSocket with a Close frame, a download in the middle."""
+BYSTANDERS = [f"bystander-{number}" for number in range(15)]
+
+
+def spread(stage: Stage) -> list[int]:
+    """Client connections of each worker."""
+    return [
+        sum(one.laddr.port == stage.port and one.status == "ESTABLISHED" for one in worker.net_connections())
+        for worker in stage.children("worker")
+    ]
+
+
+def taken(stage: Stage) -> float:
+    """When (epoch seconds) control took the last order of an operator: it is on record before it is carried out."""
+    lines = [json.loads(line) for path in log_files(stage.log) for line in path.read_bytes().splitlines()]
+    return max(float(line["at"]) for line in lines if line["type"] == "operator")
+
+
+class Scene:
+    """Streams that an order shall cut, and bystanders that it shall not."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        concerned: Sequence[Person],
+        bystanders: Sequence[Person],
+        *,
+        host: str = "",
+        trust: ssl.SSLContext = TRUSTING,
+    ) -> None:
+        self.stage = stage
+        self.concerned = Crowd(
+            stage,
+            talkers=[concerned[number % len(concerned)] for number in range(TALKING)],
+            followers=[concerned[number % len(concerned)] for number in range(FOLLOWING)],
+            strangers=False,
+            again=False,
+            talk=150.0,
+            host=host,
+            trust=trust,
+        )
+        self.bystanders = Crowd(stage, talkers=bystanders[:10], followers=bystanders[10:], again=False)
+
+    async def play(self, since: Callable[[Stage], float], *order: str) -> str:
+        """Give the order when all streams run; gives the figures. `since` says when it was in effect given."""
+        loop, clock = asyncio.get_running_loop(), SystemClock()
+        async with self.bystanders, self.concerned:
+            await self.bystanders.everybody()
+            await self.concerned.everybody()
+            shares = spread(self.stage)
+            assert min(shares) >= 50, shares
+            began = loop.time()
+            await asyncio.to_thread(command, *order)
+            await until(lambda: all(member.end for member in self.concerned.members))
+            last = max(member.ended for member in self.concerned.members)
+            took = last + clock.now() - loop.time() - since(self.stage)
+            await self.bystanders.everybody()
+        assert {member.end for member in self.concerned.members} <= CUT, self.concerned.tally
+        assert self.concerned.tally.wrong == []
+        assert (dict(self.bystanders.tally.closed), self.bystanders.tally.leaks) == ({}, [])
+        assert took <= PROMISE
+        return (
+            f"{len(self.concerned.members)} streams, client connections of the workers {shares}: the last was cut "
+            f"{took:.3f} s after the order was taken, {last - began:.2f} s after its command was started"
+        )
+
+
+async def test_a_session_that_is_revoked_loses_all_its_streams_on_every_worker_within_a_second(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Stage(tmp_path, workers=2, crowd=["ann", *BYSTANDERS]) as stage:
+        ann, *others = stage.people
+        scene = Scene(stage, [ann], others)
+        figures = await scene.play(taken, "sessions", "revoke", "--sid", stage.sids[ann[1]], "-c", str(stage.config))
+        answers = await asyncio.gather(*(stage.get("/", ann[1]) for _ in range(8)))
+        assert {answer.status for answer in answers} == {401}
+    show(capsys, f"by session: {figures}")
+
+
+async def test_a_person_who_is_revoked_loses_all_streams_of_all_sessions_within_a_second(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Stage(tmp_path, workers=2, crowd=[*["ann"] * 25, *BYSTANDERS]) as stage:
+        ann, others = stage.people[:25], stage.people[25:]
+        figures = await Scene(stage, ann, others).play(
+            taken, "sessions", "revoke", "--user", "ann", "-c", str(stage.config)
+        )
+        answers = await asyncio.gather(*(stage.get("/", cookie) for _, cookie in ann))
+        assert {answer.status for answer in answers} == {401}
+    show(capsys, f"by user, 25 sessions: {figures}")
