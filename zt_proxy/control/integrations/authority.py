@@ -195,6 +195,7 @@ class Authority:
     def sign_list(self, days: float) -> x509.CertificateRevocationList:
         """A new list with everything revoked, in place of the one before, with a higher number. Raises OSError."""
         now = self._clock.now()
+        self._take_back()
         number = self.register.list_number + 1
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
@@ -217,6 +218,25 @@ class Authority:
         self._save(msgspec.structs.replace(self.register, list_number=number))
         replace_file(self.folder / "crl.pem", signed.public_bytes(Encoding.PEM), 0o644)
         return signed
+
+    def _take_back(self) -> None:
+        """A list ahead of the register: the register came from a backup. What was revoked since stays revoked."""
+        found = _current_list(self.folder)
+        if (
+            found is None
+            or found[0] <= self.register.list_number
+            or not found[1].is_signature_valid(self._key.public_key())
+        ):
+            return
+        number, signed = found
+        known = {each.serial: each for each in self.register.certificates}
+        for entry in signed:
+            serial, at = f"{entry.serial_number:x}", entry.revocation_date_utc.timestamp()
+            lost = Issued(serial=serial, name="lost", names=(), not_before=at, not_after=at, fingerprint="")
+            before = known.get(serial, lost)
+            if before.revoked is None:
+                known[serial] = msgspec.structs.replace(before, revoked=at, reason=_reason(entry))
+        self.register = Register(number, tuple(known.values()))
 
     def list_problem(self) -> str:
         """Why the list needs signing anew; empty when it does not."""
@@ -246,15 +266,31 @@ def _must_be_there(folder: Path) -> None:
         raise ConfigurationError(f"{folder}: no authority here; `zt-proxy ca init {folder}` makes one")
 
 
-def _list_problem(folder: Path, register: Register, now: float) -> str:
+def _current_list(folder: Path) -> tuple[int, x509.CertificateRevocationList] | None:
+    """The list that is there and its number, if one of ours is."""
     try:
         signed = x509.load_pem_x509_crl((folder / "crl.pem").read_bytes())
-        number = signed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        return signed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number, signed
     except (OSError, ValueError, x509.ExtensionNotFound):
+        return None
+
+
+def _reason(entry: x509.RevokedCertificate) -> str:
+    try:
+        flag = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return "unspecified"
+    return next((word for word, each in REASONS.items() if each is flag), "unspecified")
+
+
+def _list_problem(folder: Path, register: Register, now: float) -> str:
+    found = _current_list(folder)
+    if found is None:
         return "there is no readable revocation list"
-    if number < register.list_number:
-        return "the revocation list is behind the register"
+    number, signed = found
     due = signed.next_update_utc
+    if number != register.list_number:
+        return f"the revocation list is {'behind' if number < register.list_number else 'ahead of'} the register"
     if due is None or due.timestamp() < now + _SOON:
         return f"the revocation list is only valid until {due:%Y-%m-%d %H:%M} UTC" if due else "the list has no end"
     return ""

@@ -68,6 +68,11 @@ class Floors:
             raise ConfigurationError(f"{path}: not what the proxy wrote about revocation lists") from None
         self._written = dict(self._ages)
 
+    def look(self) -> None:
+        """Forget everything when the operator deleted the file."""
+        if self._written and not self.path.exists():
+            self._ages, self._written = {}, {}
+
     def check(self, found: SignedList) -> str:
         """Why this list, the newest at hand of its authority, is a replay: it is older than one seen before."""
         before = self._ages.get(found.authority.hex())
@@ -78,7 +83,7 @@ class Floors:
         now = f"number {found.number}" if found.number is not None else f"a list of {show_time(found.this_update)}"
         return (
             f"the revocation list of {found.name} goes back: {now}, and {was} was seen before "
-            f"(if that is right, delete {self.path} and start again)"
+            f"(if that is right, delete {self.path})"
         )
 
     def raise_to(self, lists: Iterable[SignedList]) -> None:

@@ -75,6 +75,7 @@ class CrlWatcher:
 
     def _refresh(self, sources: list[Source]) -> list[Standing]:
         now = self._clock.now()
+        self._floors.look()
         for source in sources:
             source.refresh(self._floors, now)
         problems = [problem for source in sources for problem in source.problems(now)]

@@ -316,8 +316,37 @@ def test_a_list_is_named_when_it_runs_out_is_behind_or_is_gone(folder: Path) -> 
     register = Register.load(folder / "issued.jsonl")
     msgspec.structs.replace(register, list_number=register.list_number + 1).save(folder / "issued.jsonl")
     assert problem() == "the revocation list is behind the register"
+    register.save(folder / "issued.jsonl")
+    with Authority.opened(folder, clock) as authority:
+        authority.sign_list(7)
+    register.save(folder / "issued.jsonl")  # as from a backup
+    assert problem() == "the revocation list is ahead of the register"
+    with Authority.opened(folder, clock) as authority:
+        authority.sign_list(7)
+    assert problem() == ""
+    assert Register.load(folder / "issued.jsonl").list_number == register.list_number + 2
     (folder / "crl.pem").write_bytes(b"")
     assert problem() == "there is no readable revocation list"
+
+
+def test_a_register_from_a_backup_lets_nobody_back_in(folder: Path) -> None:
+    known = issue(folder)
+    backup = (folder / "issued.jsonl").read_bytes()
+    lost = issue(folder, "issued-since")
+    revoke(folder, known, "key-compromise")
+    revoke(folder, lost, "hold")
+    register_module.replace_privately(folder / "issued.jsonl", backup)
+    other = issue(folder, "other")
+    revoke(folder, other)
+    for certificate in (known, lost, other):
+        assert "certificate revoked" in verify(folder, certificate)
+    register, problem = Authority.look(folder, CLOCK)
+    assert problem == ""
+    assert [(each.name, each.reason) for each in register.certificates] == [
+        ("crm-sync", "key-compromise"),
+        ("other", "unspecified"),
+        ("lost", "hold"),
+    ]
 
 
 def test_a_revocation_is_on_the_register_when_the_list_cannot_be_written(
