@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from zt_proxy.config import ConfigurationProblems, read
-from zt_proxy.core import logs
+from zt_proxy.core import descriptors, logs
 
 log = structlog.get_logger("zt_proxy")
 
@@ -24,6 +24,11 @@ def main(config: Path) -> int:
     logs.configure(built.log.format, built.log.level)
     for warning in built.warnings:
         log.warning("configuration", problem=str(warning))
+    clients = descriptors.for_clients(descriptors.raise_limit())
+    if built.worker.limits.connections > clients:
+        log.warning(
+            "fewer descriptors than connections", connections=built.worker.limits.connections, enough_for=clients
+        )
     if os.geteuid() == 0:
         log.warning("running as root; nothing here needs it but ports below 1024 (CAP_NET_BIND_SERVICE gives those)")
     if built.workers:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import structlog
 
+from zt_proxy.core import descriptors
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UpstreamError
 from zt_proxy.worker.edge.connection import LIVE, Connection
@@ -26,6 +27,8 @@ from zt_proxy.worker.wire.head import HeadMemory
 log = structlog.get_logger("zt_proxy.edge")
 
 SWEEP = 0.25
+COMPLAIN_EVERY = 10.0
+"""Seconds between two lines of the log about the same shortage."""
 OWN = -1
 """The listener's own socket, among those of other slots that it serves for a while."""
 
@@ -48,6 +51,8 @@ class Listener:
         self.refused = 0
         """Connections closed at the accept, because there were too many."""
         self._proxies = TrustedNetworks(settings.proxy_protocol_from)
+        self._descriptors = descriptors.for_clients()
+        self._next_complaint = 0.0
         self._addresses: dict[str, int] = {}
         self._servers: dict[int, asyncio.Server] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -95,11 +100,27 @@ class Listener:
         if len(self.connections) >= self.limits.connections or count >= self.limits.connections_per_address:
             self.refused += 1
             return False
+        if connection.transport.get_extra_info("socket").fileno() >= self._descriptors:
+            self.refused += 1
+            self._complain()
+            return False
         self._addresses[connection.peer] = count + 1
         connection.counted_as = connection.peer
         self.connections.add(connection)
         self._empty.clear()
         return True
+
+    def _complain(self) -> None:
+        """Say that descriptors run out, but not for every connection."""
+        now = self.now()
+        if now >= self._next_complaint:
+            self._next_complaint = now + COMPLAIN_EVERY
+            log.error(
+                "too few descriptors: connections are closed at the accept",
+                listener=self.settings.name,
+                connections=len(self.connections),
+                limit=descriptors.limit(),
+            )
 
     def closed(self, connection: Connection) -> None:
         if connection not in self.connections:
