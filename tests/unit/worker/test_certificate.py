@@ -41,10 +41,11 @@ def judge(
     now: float = NOW,
     lists: list[RevocationList] | None = None,
     authorities: tuple[Authority, ...] = (ROOT,),
+    root: Authority = ROOT,
 ) -> Verdict:
     known = {one.subject: {one.key} for one in facts(*(each.certificate for each in authorities))}
     by_issuer = None if lists is None else {one.issuer: one for one in lists}
-    return judge_chain(chain_of(leaf), known, by_issuer, now)
+    return judge_chain(chain_of(leaf, root), known, by_issuer, now)
 
 
 def listed(ca: Authority, *serials: int, until: float = 7 * DAY, problem: str = "") -> RevocationList:
@@ -99,7 +100,7 @@ def test_every_certificate_of_the_chain_has_to_be_valid_at_the_moment() -> None:
     for authority in (Authority("Lower", ROOT, after=-1), Authority("Lower", ROOT, before=1)):
         assert judge(authority.issue()).reason in {Reason.CERTIFICATE_EXPIRED, Reason.CERTIFICATE_NOT_YET_VALID}
     old = Authority("Root", after=-1)
-    assert judge_chain(chain_of(old.issue(), old), {}, None, NOW).reason is Reason.CERTIFICATE_EXPIRED
+    assert judge(old.issue(), authorities=(old,), root=old).reason is Reason.CERTIFICATE_EXPIRED
 
 
 @pytest.mark.case("ZT-TLS-08")
@@ -255,3 +256,10 @@ def test_a_signature_over_a_broken_digest_is_weak() -> None:
 
 
 RSA_SHA256 = bytes.fromhex("2a864886f70d01010b")
+
+
+def test_a_chain_counts_no_longer_than_its_root_is_among_the_authorities() -> None:
+    leaf = LOWER.issue()
+    assert judge(leaf).reason is None
+    for authorities in ((), (LOWER,), (Authority("Root"),)):
+        assert judge(leaf, authorities=authorities).reason is Reason.CERTIFICATE_UNSUITABLE

@@ -7,10 +7,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.lab.certificates import DAY, Authority, Leaf
 from zt_proxy.core.errors import Reason
-from zt_proxy.core.session import Machine
 from zt_proxy.link.messages import RevocationList, pack_serials
 from zt_proxy.worker.identify.certificate import parse_name, read_certificate
-from zt_proxy.worker.identify.integrations import ClientTerms, Integrations, Shown
+from zt_proxy.worker.identify.integrations import ClientTerms, Integrations, KnownMachine, Shown
 from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
 
 NOW = 1_800_000_000.0
@@ -33,7 +32,7 @@ def shown(known: Integrations, leaf: Leaf, **options: Any) -> Shown:
 
 def name_of(known: Integrations, leaf: Leaf, now: float = NOW) -> str:
     found = known.identify(shown(known, leaf), now)
-    return found.principal.integration if isinstance(found, Machine) else str(found)
+    return found.machine.principal.integration if isinstance(found, KnownMachine) else str(found)
 
 
 def revoking(*serials: int, until: float = DAY, source: str = "ca.pem") -> RevocationList:
@@ -120,11 +119,11 @@ def test_the_end_of_a_certificate_or_of_an_integration_is_seen_on_an_open_connec
         known = Integrations((IntegrationSettings("one", "ops", match, expires),))
         connection = shown(known, leaf)
         found = known.identify(connection, NOW)
-        assert isinstance(found, Machine)
-        assert found.until == NOW + last
+        assert isinstance(found, KnownMachine)
+        assert found.machine.until == NOW + last
         assert known.identify(connection, NOW + last) is found
         assert known.identify(connection, NOW + last + 1) is reason
-        assert known.identify(connection, NOW) == found, "a clock that was wrong and is set right"
+        assert known.identify(connection, NOW) is found, "a clock that was wrong and is set right"
 
 
 @pytest.mark.case("ZT-TLS-08")
@@ -139,8 +138,8 @@ def test_a_changed_list_changes_the_answer_on_an_open_connection() -> None:
     ):  # fmt: skip
         known.revocations(lists)
         found = known.identify(connection, NOW)
-        answers.append(found.principal.integration if isinstance(found, Machine) else found)
-        assert isinstance(known.identify(unasked, NOW), Machine), "lists count where they are configured"
+        answers.append(found.machine.principal.integration if isinstance(found, KnownMachine) else found)
+        assert isinstance(known.identify(unasked, NOW), KnownMachine), "lists count where they are configured"
     unknown, revoked = Reason.REVOCATION_UNKNOWN, Reason.CERTIFICATE_REVOKED
     assert answers == [unknown, "one", revoked, "one", unknown, unknown, unknown, "one"]
     assert known.identify(connection, NOW + DAY - 1) is not None
@@ -152,9 +151,9 @@ def test_connections_of_one_certificate_share_what_is_said_of_them() -> None:
     leaf = CA.issue(uris=["urn:one"])
     first = known.identify(shown(known, leaf), NOW)
     assert first is known.identify(shown(known, leaf), NOW + 1)
-    assert isinstance(first, Machine)
-    assert (first.principal.subject, first.principal.owner) == ("integration:one", "ops@example.com")
-    assert first.fingerprint == leaf.fingerprint
+    assert isinstance(first, KnownMachine)
+    assert (first.machine.principal.subject, first.machine.principal.owner) == ("integration:one", "ops@example.com")
+    assert first.machine.fingerprint == leaf.fingerprint
 
 
 def test_a_chain_that_cannot_be_read_is_refused() -> None:

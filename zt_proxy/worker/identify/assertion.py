@@ -15,13 +15,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from zt_proxy.core.clock import Clock
-from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
+from zt_proxy.core.errors import ClientError, ConfigurationError, Reason, UnavailableError
 from zt_proxy.core.keys import b64encode
-from zt_proxy.core.session import Session
+from zt_proxy.core.session import Machine, Session
 from zt_proxy.link.messages import SigningKey
 
 LIFE = 120
 """Seconds between `iat` and `exp`; an upstream that tolerates 30 s of skew accepts it for 150."""
+
+MACHINE_PREFIX = "integration:"
+"""Begins `sub` of an integration; a person whose provider calls them so gets no statement."""
 
 PORTAL_LIFE = 60
 PORTAL_AUDIENCE = "zt-portal"
@@ -39,14 +42,15 @@ class _Claims(msgspec.Struct, omit_defaults=True):
     groups: list[str]
     roles: list[str]
     amr: list[str]
-    auth_time: int
-    sid: str
     iat: int
     nbf: int
     exp: int
+    auth_time: int | None = None
+    sid: str | None = None
     acr: str = ""
     email: str | None = None
     name: str | None = None
+    integration: str | None = None
 
 
 class _PortalClaims(msgspec.Struct, omit_defaults=True):
@@ -66,7 +70,7 @@ class Signed:
 
     __slots__ = ("lines", "renew_at", "session", "signed_at", "token")
 
-    def __init__(self, session: Session, signed_at: int, renew_at: float, token: bytes) -> None:
+    def __init__(self, session: Session | Machine, signed_at: int, renew_at: float, token: bytes) -> None:
         self.session = session
         self.signed_at = signed_at
         self.renew_at = renew_at
@@ -142,6 +146,28 @@ class AssertionSigner:
             return entry
         return self._sign(session, audience, route)
 
+    def machine(self, machine: Machine, audience: str, route: str) -> Signed:
+        """The same for an integration, whose `sub` is `integration:NAME` and which has no session."""
+        entry = self._cache.get((machine.fingerprint, route))
+        if entry is not None and entry.session is machine and entry.signed_at <= self._now() < entry.renew_at:
+            return entry
+        now = int(self._now())
+        principal = machine.principal
+        claims = _Claims(
+            iss=self._issuer,
+            aud=audience,
+            sub=principal.subject,
+            name=principal.name,
+            groups=[],
+            roles=[],
+            amr=[],
+            integration=principal.integration,
+            iat=now,
+            nbf=now,
+            exp=int(min(now + LIFE, machine.until)),
+        )
+        return self._keep((machine.fingerprint, route), machine, claims)
+
     def portal_header(self, *, host: str, client: str, sid: str | None, request_id: str) -> bytes:
         """What this worker vouches for towards the portal: for which host, from which address, in which session.
 
@@ -179,34 +205,37 @@ class AssertionSigner:
         return self._signer
 
     def _sign(self, session: Session, audience: str, route: str) -> Signed:
-        signer = self._ready()
-        if audience == PORTAL_AUDIENCE:
-            raise ConfigurationError(f"route {route}: the audience {PORTAL_AUDIENCE} is the portal's own")
         now = int(self._now())
-        # No statement outlives what it states.
-        expires = min(now + LIFE, int(session.absolute_deadline))
         principal = session.principal
-        token = signer.sign(
-            _Claims(
-                iss=self._issuer,
-                aud=audience,
-                sub=principal.subject,
-                email=principal.email,
-                name=principal.name,
-                groups=sorted(principal.groups),
-                roles=sorted(principal.roles),
-                acr=session.acr,
-                amr=list(session.amr),
-                auth_time=int(session.auth_time),
-                sid=session.sid,
-                iat=now,
-                nbf=now,
-                exp=expires,
-            )
+        if principal.subject.startswith(MACHINE_PREFIX):
+            raise ClientError(Reason.CREDENTIALS_MIXED, "a provider gives a person the name of a machine", status=403)
+        claims = _Claims(
+            iss=self._issuer,
+            aud=audience,
+            sub=principal.subject,
+            email=principal.email,
+            name=principal.name,
+            groups=sorted(principal.groups),
+            roles=sorted(principal.roles),
+            acr=session.acr,
+            amr=list(session.amr),
+            auth_time=int(session.auth_time),
+            sid=session.sid,
+            iat=now,
+            nbf=now,
+            # No statement outlives what it states.
+            exp=min(now + LIFE, int(session.absolute_deadline)),
         )
-        entry = Signed(session, now, now + (expires - now) / 2, token)
-        self._make_room((session.sid, route), now)
-        self._cache[session.sid, route] = entry
+        return self._keep((session.sid, route), session, claims)
+
+    def _keep(self, key: tuple[str, str], who: Session | Machine, claims: _Claims) -> Signed:
+        signer = self._ready()
+        if claims.aud == PORTAL_AUDIENCE:
+            raise ConfigurationError(f"route {key[1]}: the audience {PORTAL_AUDIENCE} is the portal's own")
+        now = claims.iat
+        entry = Signed(who, now, now + (claims.exp - now) / 2, signer.sign(claims))
+        self._make_room(key, now)
+        self._cache[key] = entry
         return entry
 
     def _make_room(self, key: tuple[str, str], now: int) -> None:

@@ -211,6 +211,8 @@ def _lasting_fault(
         fault = "its key usage lacks digital signatures"
     elif len(chain) > 1 and not all(one.authority for one in chain[1:]):
         fault = "issued by what is no authority"
+    if chain[-1].key not in authorities.get(chain[-1].subject, ()):
+        fault = fault or "its authority is none of the listener's any more"
     for one in chain[:-1] or chain:  # a root's own signature proves nothing and so need not be strong
         fault = fault or one.fault
     # Lists and `issuer` are found by name: an intermediate may not take the name of an authority it is not.

@@ -5,6 +5,7 @@ list changed or its own time is over, so that a request costs one comparison of 
 expired or ended counts any longer than that (ZT-TLS-08, ZT-TLS-09).
 """
 
+import itertools
 import math
 from collections.abc import Container, Iterable, Mapping
 
@@ -13,6 +14,7 @@ import structlog
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import Machine, Principal
 from zt_proxy.link.messages import RevocationList
+from zt_proxy.worker.identify.assertion import MACHINE_PREFIX
 from zt_proxy.worker.identify.certificate import CertificateFacts, Verdict, judge_chain, read_certificate
 from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
 
@@ -20,7 +22,11 @@ log = structlog.get_logger("zt_proxy.identify")
 
 REMEMBERED = 4096
 """Chains that were read, and statements about them, that are kept: clients come back on new connections."""
+GRANTS = 64
+"""Permissions remembered for each machine."""
 FOREVER = float("inf")
+_EPOCHS = itertools.count()
+_NOBODY = Principal("", "", "")
 
 
 class ClientTerms:
@@ -44,19 +50,38 @@ class ClientTerms:
         self.revocation = revocation
 
 
+class KnownMachine:
+    """A machine as this worker knows it, with what was permitted to it."""
+
+    __slots__ = ("granted", "machine")
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.granted: dict[object, object] = {}
+        """Permissions by what was asked: no clock has a say in them, and another machine is another object."""
+
+    def grant(self, asked: object, granted: object) -> None:
+        """Remember a permission; bounded, a full memory starts anew."""
+        if len(self.granted) >= GRANTS:
+            self.granted.clear()
+        self.granted[asked] = granted
+
+
 class Shown:
     """What a connection showed under terms that ask for a certificate, and what that means just now."""
 
-    __slots__ = ("chain", "epoch", "fingerprint", "found", "since", "terms", "until")
+    __slots__ = ("chain", "epoch", "fingerprint", "found", "since", "stranger", "terms", "until")
 
     def __init__(self, terms: ClientTerms, chain: tuple[bytes, ...]) -> None:
         self.terms = terms
         self.chain = chain
         """DER, leaf first, as TLS proved it; empty: no certificate."""
         self.fingerprint = ""
+        self.stranger: Machine | None = None
+        """The certificate as it is on record while it is nobody's."""
         self.epoch = -1
         self.since = self.until = 0.0
-        self.found: Machine | Reason | None = None
+        self.found: KnownMachine | Reason | None = None
 
     @property
     def speaks_for_machine(self) -> bool:
@@ -72,12 +97,12 @@ class Integrations:
         self._principals: dict[str, Principal] = {}
         self._lists: dict[str, dict[bytes, RevocationList]] = {}
         self._read: dict[tuple[bytes, ...], tuple[CertificateFacts, ...] | str] = {}
-        self._machines: dict[tuple[str, str], Machine] = {}
-        self.epoch = 0
-        """Raised whenever an answer may have changed otherwise than by time."""
+        self._machines: dict[tuple[str, str], KnownMachine] = {}
+        self.epoch = next(_EPOCHS)
+        """Another whenever an answer may have changed otherwise than by time; no two worlds share one."""
         for one in settings:
             self._principals[one.name] = Principal(
-                f"integration:{one.name}", "", "", name=one.name, integration=one.name, owner=one.owner
+                MACHINE_PREFIX + one.name, "", "", name=one.name, integration=one.name, owner=one.owner
             )
             for match in one.certificates:
                 self._by.setdefault(_index_of(match), []).append((match, one))
@@ -91,7 +116,7 @@ class Integrations:
         for one in lists:
             by_source.setdefault(one.source, {})[one.issuer] = one
         self._lists = by_source
-        self.epoch += 1
+        self.epoch = next(_EPOCHS)
 
     def show(self, terms: ClientTerms, chain: tuple[bytes, ...]) -> Shown:
         """A connection's handshake is done: this is what it showed."""
@@ -100,9 +125,10 @@ class Integrations:
             facts = self._facts(chain)
             if isinstance(facts, tuple):
                 shown.fingerprint = facts[0].fingerprint
+                shown.stranger = Machine(_NOBODY, shown.fingerprint, 0.0)
         return shown
 
-    def identify(self, shown: Shown, now: float) -> Machine | Reason | None:
+    def identify(self, shown: Shown, now: float) -> KnownMachine | Reason | None:
         """The machine behind a connection, why there is none, or None: no certificate, and none needed."""
         if shown.epoch != self.epoch or not shown.since <= now <= shown.until:
             self._judge(shown, now)
@@ -129,7 +155,7 @@ class Integrations:
             return
         shown.found = self._machine(facts[0], shown, now)
 
-    def _machine(self, leaf: CertificateFacts, shown: Shown, now: float) -> Machine | Reason:
+    def _machine(self, leaf: CertificateFacts, shown: Shown, now: float) -> KnownMachine | Reason:
         found = self._match(leaf)
         if isinstance(found, Reason):
             return found
@@ -142,12 +168,12 @@ class Integrations:
         # The same object while nothing changed: what was signed for it is found by identity.
         key = (leaf.fingerprint, found.name)
         known = self._machines.get(key)
-        if known is not None and known.until == machine.until:
+        if known is not None and known.machine == machine:
             return known
         if len(self._machines) >= REMEMBERED:
             self._machines.clear()
-        self._machines[key] = machine
-        return machine
+        known = self._machines[key] = KnownMachine(machine)
+        return known
 
     def _match(self, leaf: CertificateFacts) -> IntegrationSettings | Reason:
         """The one integration of a certificate; the common name is never looked at alone (ZT-TLS-06)."""
