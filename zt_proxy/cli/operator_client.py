@@ -5,10 +5,14 @@ import json
 import pwd
 import re
 import socket
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SOCKET = "operator.sock"
 TIMEOUT = 15.0
@@ -22,6 +26,8 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DEFAULT = Path("zt-proxy.yaml")
+WIDE = 240
+"""Columns of what goes into a file or a pipe."""
 
 
 class Unreachable(Exception):
@@ -114,6 +120,13 @@ def fail(problem: object, code: int = NOT_THERE) -> typer.Exit:
 def plain(text: str) -> str:
     """What came from providers and clients, without anything that moves a terminal's cursor or turns its letters."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def console() -> "Console":
+    """For tables; as wide as they need to be where no terminal sets a bound."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 
 def ago(seconds: float) -> str:

@@ -17,6 +17,7 @@ from zt_proxy.cli.operator_client import (
     Unreachable,
     ago,
     ask,
+    console,
     fail,
     plain,
     socket_of,
@@ -71,21 +72,21 @@ def list_sessions(
     """List live sessions, the newest sign-in first."""
     try:
         path = socket_of(config)
-        found, integrations, more = _all(path, {"user": user, "provider": provider, "host": host}, limit)
+        page, found, more = _all(path, {"user": user, "provider": provider, "host": host}, limit)
     except (Unreachable, Refused) as error:
         raise fail(error) from error
     if as_json:
-        typer.echo(json.dumps({"sessions": found, "integrations": integrations, "more": more}))
+        typer.echo(json.dumps({"sessions": found, "integrations": page["integrations"], "more": more}))
         return
-    _print(found, ask(path, "GET", "/status")["at"])
-    for name, count in sorted(integrations.items()):
+    _print(found, page["at"])
+    for name, count in sorted(page["integrations"].items()):
         typer.echo(f"integration {plain(name)}: {count} open")
     if more:
         typer.secho("There are more: --limit 0 shows all.", dim=True)
 
 
-def _all(path: Path, wanted: dict[str, str], limit: int) -> tuple[list[dict[str, Any]], dict[str, int], bool]:
-    """Page by page, until there are enough or no more."""
+def _all(path: Path, wanted: dict[str, str], limit: int) -> tuple[dict[str, Any], list[dict[str, Any]], bool]:
+    """Page by page, until there are enough or no more: the last answer, the sessions, and whether there are more."""
     found: list[dict[str, Any]] = []
     after = ""
     while True:
@@ -95,18 +96,18 @@ def _all(path: Path, wanted: dict[str, str], limit: int) -> tuple[list[dict[str,
         after = page["following"]
         if not after or (limit and len(found) > limit):
             break
-    return (found[:limit] if limit else found), page["integrations"], bool(after) or bool(limit and len(found) > limit)
+    return page, found[: limit or None], bool(after) or bool(limit and len(found) > limit)
 
 
 def _print(found: list[dict[str, Any]], now: float) -> None:
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     if not found:
         typer.echo("Nobody is signed in.")
         return
-    table = Table("who", "provider", "signed in", "active", "ends in", "at", "open", "sid", box=None, pad_edge=False)
+    sid = Column("sid", no_wrap=True, min_width=22)
+    table = Table("who", "provider", "signed in", "active", "ends in", "at", "open", sid, box=None, pad_edge=False)
     for each in found:
         ends = min(each["idle_deadline"], each["absolute_deadline"]) - now
         table.add_row(
@@ -119,7 +120,7 @@ def _print(found: list[dict[str, Any]], now: float) -> None:
             str(each["open"]),
             escape(each["sid"]),
         )
-    Console(highlight=False, soft_wrap=True).print(table)
+    console().print(table)
 
 
 def revoke(
@@ -176,4 +177,6 @@ def _say(done: dict[str, Any]) -> None:
         typer.secho(
             f"Worker {worker['worker']} {state}; its lease ends in {worker['lease_ends_in']:.1f} s.", fg="yellow"
         )
+    if not done["waiting"]:
+        typer.secho("Control began a moment ago; a worker that it does not know may go on for a while.", fg="yellow")
     typer.secho(f"In force everywhere within {done['certain_in']:.1f} s in any case.", fg="yellow")

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zt_proxy.cli.operator_client import DEFAULT, Config, Json, Refused, Unreachable, ago, ask, fail, plain, socket_of
+from zt_proxy.cli.operator_client import (
+    DEFAULT,
+    Config,
+    Json,
+    Refused,
+    Unreachable,
+    ago,
+    ask,
+    console,
+    fail,
+    plain,
+    socket_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,9 +81,7 @@ def _watch(path: Any) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=True).print(_view(found))
+    console().print(_view(found))
 
 
 def _view(found: dict[str, Any]) -> "RenderableType":

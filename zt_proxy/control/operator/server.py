@@ -1,7 +1,7 @@
 """The operator's socket: `runtime_dir/operator.sock`, for the user that runs the proxy and for root alone.
 
     GET  /status                                     zt_proxy.control.operator.overview.Status
-    GET  /sessions?user=&provider=&host=&after=&limit=    {"sessions": [...], "integrations": {...}, "following": "..."}
+    GET  /sessions?user=&provider=&host=&after=&limit=    {"at", "sessions", "integrations", "following"}
                                                      a session is a Listed with `open`, what it has under way
     POST /sessions/revoke                            Order → Revoked
 
@@ -94,7 +94,14 @@ class OperatorServer:
             for each in page.sessions
             if provider is None or each.provider == provider
         ]
-        return _json({"sessions": sessions, "integrations": streams.integrations, "following": page.following})
+        return _json(
+            {
+                "at": self._overview.clock.now(),
+                "sessions": sessions,
+                "integrations": streams.integrations,
+                "following": page.following,
+            }
+        )
 
     async def _revoke(self, request: web.Request) -> web.Response:
         try:
