@@ -1,13 +1,14 @@
 """Listeners, certificates, the portal, limits: what stands before any route."""
 
 from zt_proxy.config import names
-from zt_proxy.config.build import SOCKET, runtime_dir
+from zt_proxy.config.build import runtime_dir
 from zt_proxy.config.certificates import Leaf, read_leaf, read_public_key
 from zt_proxy.config.check import EXPIRY_WARNING, Checking
 from zt_proxy.config.problems import Mark
 from zt_proxy.config.schema import Listener
 
 MAX_SOCKET_PATH = 107
+LONGEST_SOCKET = "operator.sock"
 """Bytes of `sun_path`, less its terminator (unix(7))."""
 MIN_RING = 64 * 1024
 
@@ -126,7 +127,7 @@ def _bounds(checking: Checking) -> None:
             problems.warning(
                 schema.metrics.at("address"), "metrics are served on every address, without TLS and without sign-in"
             )
-    socket = runtime_dir(checking.base, schema) / SOCKET
+    socket = runtime_dir(checking.base, schema) / LONGEST_SOCKET
     if len(bytes(socket.absolute())) > MAX_SOCKET_PATH:
         key = "runtime_dir" if schema.runtime_dir else "state_dir"
         problems.error(
