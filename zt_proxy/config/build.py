@@ -152,6 +152,8 @@ def _control(
         session=SessionSettings(schema.session.idle, schema.session.absolute),
         pending_logins=login.pending,
         pending_logins_per_address=login.pending_per_address,
+        logins_at_once=login.at_once,
+        logins_waiting=login.waiting,
         login_lifetime=login.lifetime,
         code_lifetime=login.code_lifetime,
         assertion_rotation=schema.assertion.rotation,

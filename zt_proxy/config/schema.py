@@ -116,6 +116,10 @@ class Login(Model):
     """Sign-ins under way at once."""
     pending_per_address: int = Field(50, ge=1)
     """The same from one client address."""
+    at_once: int = Field(32, ge=1)
+    """Sign-ins in exchange with one provider at once."""
+    waiting: int = Field(64, ge=1)
+    """Sign-ins that wait for their turn, over all providers; beyond that, 503 with `Retry-After`."""
 
 
 class Identity(Model):

@@ -92,6 +92,10 @@ class ControlSettings(msgspec.Struct, frozen=True):
     login_cookie: str = "__Host-zt-login"
     pending_logins: int = 10_000
     pending_logins_per_address: int = 50
+    logins_at_once: int = 32
+    """Sign-ins in exchange with one provider at once."""
+    logins_waiting: int = 64
+    """Sign-ins that wait for their turn, over all providers."""
     login_lifetime: float = 600.0
     code_lifetime: float = 60.0
     assertion_rotation: float = 30 * 86_400.0

@@ -74,6 +74,7 @@ class Reason(StrEnum):
     LOGIN_NOT_FRESH = "login-not-fresh"
     LOGIN_GROUPS_OVERAGE = "login-groups-overage"
     LOGIN_TOO_MANY = "login-too-many"
+    LOGIN_BUSY = "login-busy"
     HANDOFF_INVALID = "handoff-invalid"
     PROVIDER_UNREACHABLE = "provider-unreachable"
     PROVIDER_INVALID = "provider-invalid"

@@ -222,6 +222,11 @@ TEXTS: dict[Reason, Text] = {
     Reason.LOGIN_TOO_MANY: Text(
         "Too many sign-ins", "More sign-ins are under way than can be kept.", "Wait a minute and try again."
     ),
+    Reason.LOGIN_BUSY: Text(
+        "Signing in takes longer right now",
+        "Many people sign in at the same moment, or your identity provider is slow.",
+        "Wait a minute and try again.",
+    ),
     Reason.HANDOFF_INVALID: Text(
         "This link does not work", "The link is damaged, too old, or was not made by this proxy.", _AGAIN
     ),

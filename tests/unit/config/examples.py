@@ -52,7 +52,7 @@ identity:
       timeout: 3s
       insecure_no_mfa: true
       insecure_http: true
-  login: {lifetime: 5m, code_lifetime: 30s, pending: 100, pending_per_address: 5}
+  login: {lifetime: 5m, code_lifetime: 30s, pending: 100, pending_per_address: 5, at_once: 3, waiting: 7}
 session: {idle: 20m, absolute: 8h, recheck: 15s}
 assertion: {rotation: 7d, overlap: 2h}
 trusted_proxies: [10.0.0.0/8, 192.0.2.7]

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from zt_proxy.control.identity.turns import InTurn, Turns, WaitingRoom
 from zt_proxy.control.identity.types import IdentityProvider
 from zt_proxy.control.portal import home, sign_in, sign_out
 from zt_proxy.control.portal.answers import failure, problem
@@ -55,10 +56,11 @@ def build_portal(
     verify: PortalVerifier,
 ) -> web.Application:
     """The application; whoever calls this runs it on `settings.socket`."""
+    room = WaitingRoom(settings.logins_waiting)
     portal = Portal(
         settings=settings,
         sessions=sessions,
-        providers=providers,
+        providers={name: InTurn(one, Turns(settings.logins_at_once, room)) for name, one in providers.items()},
         worker_ring=worker_ring,
         clock=clock,
         jwks=jwks,

@@ -14,7 +14,7 @@ from zt_proxy.control.portal.answers import check_target, page, redirect
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.cookies import browser_of, is_login_cookie, new_login_cookie, read_cookie, set_cookie
 from zt_proxy.control.session.logins import Passage, Transaction, new_transaction
-from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.handoff import Handoff, Purpose, open_handoff
 from zt_proxy.core.session import Session
 
@@ -65,13 +65,18 @@ async def callback(call: Call) -> web.StreamResponse:
     provider = call.portal.providers.get(transaction.provider)
     if provider is None:
         raise ClientError(Reason.LOGIN_STATE_UNKNOWN, "the provider is no longer configured")
-    login = await provider.finish(
-        parameters=parameters,
-        nonce=transaction.nonce,
-        verifier=transaction.verifier,
-        max_age=None if transaction.force else _tighter(handoff),
-        forced_after=transaction.started if transaction.force else None,
-    )
+    try:
+        login = await provider.finish(
+            parameters=parameters,
+            nonce=transaction.nonce,
+            verifier=transaction.verifier,
+            max_age=None if transaction.force else _tighter(handoff),
+            forced_after=transaction.started if transaction.force else None,
+        )
+    except UnavailableError as error:
+        if error.reason is Reason.LOGIN_BUSY:
+            await _put_back(call, parameters["state"], transaction)
+        raise
     if not login.mfa:
         raise ClientError(Reason.LOGIN_MFA_MISSING, "no second factor was attested", status=403)
     sid = await _adopt(call, transaction, login, session)
@@ -81,6 +86,14 @@ async def callback(call: Call) -> web.StreamResponse:
     if handoff is None:
         return redirect(call, "/")
     return await _hand_over(call, handoff, sid, browser=browser, arrived=transaction.started)
+
+
+async def _put_back(call: Call, state: str, transaction: Transaction) -> None:
+    """Nothing was sent to the provider yet: the same address, asked once more, finishes this login."""
+    browser = call.browser()
+    if browser is not None:
+        await call.portal.logins.begin(state, transaction, browser=browser, client=call.client)
+        call.retry = ("Try again", call.request.raw_path)
 
 
 async def resume(call: Call) -> web.StreamResponse:
