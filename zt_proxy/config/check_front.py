@@ -8,8 +8,8 @@ from zt_proxy.config.problems import Mark
 from zt_proxy.config.schema import Listener
 
 MAX_SOCKET_PATH = 107
-LONGEST_SOCKET = "operator.sock"
 """Bytes of `sun_path`, less its terminator (unix(7))."""
+LONGEST_SOCKET = "operator.sock"
 MIN_RING = 64 * 1024
 
 

@@ -195,6 +195,38 @@ async def test_sessions_of_a_version_without_names_are_found_after_the_start(wor
     assert await world.found("alice") == {record.sid}
 
 
+async def test_a_store_of_the_first_version_is_taken_over_whole(world: World) -> None:
+    record, (cookie,) = await world.sign_in("alice", APP)
+    before = await world.directory.one(record.sid)
+    await world.manager.close()
+    path = world.settings.state_dir / "sessions.db"
+    database = sqlite3.connect(path)
+    database.executescript(
+        """
+        CREATE TABLE first (
+          sid TEXT PRIMARY KEY, subject BLOB NOT NULL, last_activity REAL NOT NULL, idle_timeout REAL NOT NULL,
+          absolute_deadline REAL NOT NULL, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;
+        INSERT INTO first SELECT * FROM sessions;
+        DROP TABLE names;
+        DROP TABLE sessions;
+        ALTER TABLE first RENAME TO sessions;
+        CREATE INDEX sessions_subject ON sessions(subject);
+        PRAGMA user_version=1;
+        """
+    )
+    database.close()
+    await world.open()
+    assert await world.alive(cookie)
+    assert await world.directory.one(record.sid) == before
+    assert await world.found("alice@example.com") == {record.sid}
+    await world.manager.end(record.sid, "x")
+    database = sqlite3.connect(path)
+    assert database.execute("SELECT COUNT(*) FROM handles").fetchone() == (0,)
+    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    database.close()
+
+
 async def test_every_page_and_look_up_uses_an_index(world: World) -> None:
     database = sqlite3.connect(world.settings.state_dir / "sessions.db")
     for sql in (
