@@ -23,6 +23,9 @@ from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.private import check_private, replace_privately
 from zt_proxy.link.messages import RevocationList
 
+SOON = 2 * 86_400.0
+"""Seconds before its end from which a list is asked to be renewed; lists that live briefly, in their last quarter."""
+
 
 class Standing(msgspec.Struct, frozen=True):
     """What counts for one authority of one listener's file at one moment."""
@@ -241,9 +244,12 @@ class Source:
         for standing in self.standings(now):
             if standing.problem:
                 yield f"{standing.problem}: its certificates are refused"
-            elif standing.current is not None and standing.current.digest not in offered:
-                until = show_time(standing.current.next_update)
-                yield f"the revocation list of {standing.name} read before stays in force until {until}"
+            elif (current := standing.current) is not None:
+                until = show_time(current.next_update)
+                if current.digest not in offered:
+                    yield f"the revocation list of {standing.name} read before stays in force until {until}"
+                elif current.next_update - now < min(SOON, (current.next_update - current.this_update) / 4):
+                    yield f"the revocation list of {standing.name} ends on {until}; its certificates are refused then"
 
 
 def by_authorities(settings: Iterable[RevocationSource]) -> list[RevocationSource]:

@@ -175,6 +175,19 @@ async def test_a_list_ends_by_the_clock_alone(desk: Desk) -> None:
     assert (await desk.look()).problem == ""
 
 
+@pytest.mark.parametrize(("days", "quiet"), [(7, 5.25), (1, 0.75), (90, 88)])
+async def test_a_list_that_ends_soon_is_named_before_it_does(desk: Desk, days: float, quiet: float) -> None:
+    desk.put(desk.authority.pem_list(until=NOW + days * DAY))
+    await desk.start()
+    desk.clock.advance(quiet * DAY - 1)
+    await desk.look()
+    assert desk.watcher.problems() == ()
+    desk.clock.advance(2)
+    assert (await desk.look()).problem == ""
+    (said,) = desk.watcher.problems()
+    assert said.endswith("; its certificates are refused then")
+
+
 async def test_a_list_of_the_future_counts_when_its_time_comes(desk: Desk) -> None:
     desk.put(desk.authority.pem_list([7], at=NOW + 100))
     assert (await desk.start()).problem
