@@ -174,6 +174,7 @@ class Worker:
         if self._key is not None:
             world.signer.key(self._key)  # it may have been rotated since the world was built
         world.gateway.draining = self._draining
+        world.gateway.machines.integrations.revocations(self.revoked)
         self.world = world
         self._retire(old)
         if world.reserved != old.reserved:
@@ -199,6 +200,7 @@ class Worker:
             self._decide_again(exchange, world.gateway)
         for listener in gone:
             listener.gateway = world.gateway
+            listener.stop_accepting()
             self._spawn(self._close(listener, settings.drain))
         prepared.abandon()  # sockets that no listener wanted
         for listener, listening in starting:
@@ -298,6 +300,10 @@ class Worker:
 
     def revocation_lists(self, lists: tuple[RevocationList, ...]) -> None:
         self.revoked = lists
+        for world in (self.world, *self._retired):
+            world.gateway.machines.integrations.revocations(lists)
+        for listener in self.listeners:
+            listener.judge_certificates()
 
     def idle_note(self, note: IdleNote) -> None:
         """A route of some worker found a session idle: it is so here, too."""
