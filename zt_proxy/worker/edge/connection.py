@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from zt_proxy.core.errors import ClientError, Reason, UpstreamError, ZtError
 from zt_proxy.worker.edge.tls import Terms, TlsEngine
 from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.identify.integrations import ClientTerms, Shown
 from zt_proxy.worker.upstream.relay import Pause
 from zt_proxy.worker.wire.h1 import RequestParser
 from zt_proxy.worker.wire.head import NOTHING_NOTED, RequestHead
@@ -70,11 +71,13 @@ class Connection(asyncio.Protocol):
         "drained",
         "exchange",
         "host_memo",
+        "outdated",
         "peer",
         "rate_bytes",
         "rate_since",
         "received",
         "sent",
+        "shown",
         "state",
         "transport",
     )
@@ -84,6 +87,9 @@ class Connection(asyncio.Protocol):
         self.state = State.HELLO
         self.congested = False
         self.host_memo = (b"", "")
+        self.shown: Shown | None = None
+        self.outdated = False
+        """The terms of its server name ask something else by now: it has to be made anew."""
         self.exchange: Exchange | None = None
         self.peer = ""
         self.counted_as = ""
@@ -193,9 +199,9 @@ class Connection(asyncio.Protocol):
             return
         self._sni = name
         self._terms: Terms = self._listener.terms.choose(name)
-        self._engine = TlsEngine(self._terms.context)
-        self.state = State.HANDSHAKE
         hello, self._hello = self._hello, b""
+        self._engine = TlsEngine(self._terms.context_for(hello))
+        self.state = State.HANDSHAKE
         self._shake(hello)
 
     def _shake(self, data: bytes) -> None:
@@ -203,8 +209,10 @@ class Connection(asyncio.Protocol):
         engine.feed(data)
         try:
             done = engine.handshake()
-        except ssl.SSLError:
-            self._listener.metrics.tls_handshake(False, "refused")
+            if done and self._terms.client is not None:
+                self._take_certificate(self._terms.client)
+        except ssl.SSLError as error:
+            self._listener.handshake_refused(error)
             alert = engine.outgoing()
             if alert:
                 self.transport.write(alert)
@@ -232,6 +240,21 @@ class Connection(asyncio.Protocol):
             )
             if engine.incoming.pending:
                 self._decrypt()
+
+    def _take_certificate(self, asked: ClientTerms) -> None:
+        """What the client showed, for as long as the connection lives. Raises ssl.SSLError if nothing was proven."""
+        self.shown = self._listener.gateway.machines.integrations.show(asked, self._engine.chain())
+        self.settle()
+
+    def settle(self) -> None:
+        """Hold what the handshake settled against the terms in force: a reload may have changed them."""
+        if self.state < State.HANDSHAKE or self.state == State.CLOSED:
+            return
+        asked = self._listener.terms.choose(self._sni).client
+        if (asked is None) != (self._terms.client is None):
+            self.outdated = True
+        elif self.shown is not None and asked is not None:
+            self.shown.terms = asked
 
     # ---- bytes ----
 
@@ -397,10 +420,14 @@ class Connection(asyncio.Protocol):
         return early
 
     def serves(self, host: str) -> bool:
-        """Host and server name are the same; without a server name the default certificate has to cover the host."""
+        """Host and server name are the same; without a server name the default certificate has to cover the host, and
+        the host's terms have to be the default ones (ZT-TLS-01)."""
+        if self.outdated or host in self._listener.elsewhere:
+            return False
         name = host_name(host)
         if self._sni is None:
-            return self._terms.covers(name)
+            terms = self._listener.terms
+            return self._terms.covers(name) and terms.choose(name).client is terms.default.client
         return self._sni == name
 
     # ---- ends ----

@@ -6,6 +6,7 @@ One sweep for all connections instead of a timer for each: a timer costs more th
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 
 import structlog
@@ -19,10 +20,11 @@ from zt_proxy.worker.edge.tls import TermsTable
 from zt_proxy.worker.gateway import streams
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.pipeline import Gateway
-from zt_proxy.worker.settings import LimitSettings, ListenerSettings
+from zt_proxy.worker.settings import LimitSettings, ListenerSettings, WorkerSettings
 from zt_proxy.worker.upstream.relay import Phase
 from zt_proxy.worker.wire.forwarded import TrustedNetworks
 from zt_proxy.worker.wire.head import HeadMemory
+from zt_proxy.worker.wire.host import host_port
 
 log = structlog.get_logger("zt_proxy.edge")
 
@@ -46,6 +48,8 @@ class Listener:
         self.tick = clock.monotonic()
         """Monotonic seconds of the last sweep: near enough for what lasts minutes, and free."""
         self.terms = TermsTable(settings)
+        self.elsewhere = _elsewhere(settings, gateway.settings)
+        """Hosts that belong to a port where certificates are asked for, which this is not."""
         self.heads = HeadMemory()
         self.connections: set[Connection] = set()
         self.refused = 0
@@ -53,6 +57,7 @@ class Listener:
         self._proxies = TrustedNetworks(settings.proxy_protocol_from)
         self._descriptors = descriptors.for_clients()
         self._next_complaint = 0.0
+        self._next_certificate = 0.0
         self._addresses: dict[str, int] = {}
         self._servers: dict[int, asyncio.Server] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -90,9 +95,43 @@ class Listener:
         self.limits = limits
         self.gateway = gateway
         self.terms = terms
+        self.elsewhere = _elsewhere(settings, gateway.settings)
         self._proxies = TrustedNetworks(settings.proxy_protocol_from)
-        for connection in self.connections:
+        for connection in list(self.connections):
             connection.host_memo = (b"", "")
+            connection.settle()
+            if connection.outdated:
+                self._end(connection, Reason.MISDIRECTED)
+
+    def judge_certificates(self) -> None:
+        """Revocation lists changed: end what any certificate does not carry any more (ZT-TLS-08)."""
+        now = self.clock.now()
+        for connection in list(self.connections):
+            shown = connection.shown
+            if shown is not None and shown.chain:
+                found = self.gateway.machines.integrations.identify(shown, now)
+                if isinstance(found, Reason):
+                    self._end(connection, found)
+
+    def _end(self, connection: Connection, reason: Reason) -> None:
+        """An open connection may not go on as it is."""
+        exchange = connection.exchange
+        if exchange is None:
+            connection.shut()
+        else:
+            exchange.close = True
+            streams.cut(exchange, reason)
+
+    def handshake_refused(self, error: ssl.SSLError) -> None:
+        """Count it; of certificates that TLS refuses, say why, since the client only hears an alert."""
+        if not isinstance(error, ssl.SSLCertVerificationError):
+            self.metrics.tls_handshake(False, "refused")
+            return
+        self.metrics.tls_handshake(False, "client-certificate")
+        now = self.now()
+        if now >= self._next_certificate:
+            self._next_certificate = now + COMPLAIN_EVERY
+            log.warning("client certificate refused", listener=self.settings.name, detail=error.verify_message)
 
     def opened(self, connection: Connection) -> bool:
         """Count a new connection; False if it is one too many."""
@@ -199,9 +238,16 @@ class Listener:
             streams.recheck(self.exchanges(), self.gateway)
         if not self.gateway.link.alive():
             streams.cut_session(self.exchanges(), "", Reason.CONTROL_UNAVAILABLE)
+            streams.cut_machines(self.exchanges(), Reason.CONTROL_UNAVAILABLE)
 
     def _watch(self, connection: Connection, exchange: Exchange, now: float, epoch: float) -> None:
         """The time-outs of a request under way."""
+        machine = exchange.machine
+        if machine is not None and epoch > machine.machine.until and exchange.relay is not None:
+            reason = self.gateway.still_allowed(exchange)
+            if reason is not None:
+                streams.cut(exchange, reason)
+                return
         entry = exchange.session
         if entry is not None and epoch >= entry.session.absolute_deadline and exchange.relay is not None:
             streams.cut(exchange, Reason.SESSION_EXPIRED)
@@ -235,3 +281,14 @@ class Listener:
             if moved - connection.rate_bytes < limits.minimum_rate * (now - connection.rate_since):
                 connection.abort()
             connection.rate_since, connection.rate_bytes = now, moved
+
+
+def _elsewhere(own: ListenerSettings, settings: WorkerSettings) -> frozenset[str]:
+    """Hosts whose port is that of other listeners, which ask for certificates: asked for here, nobody would have been.
+
+    Where ports are mapped on the way this cannot be known; rules for integrations ask for the certificate all the same.
+    """
+    asking = {
+        one.port for one in settings.listeners if one.port and any(not terms.hosts for terms in one.client_certificates)
+    } - {own.port}
+    return frozenset(route.host for route in settings.routes if host_port(route.host) in asking)

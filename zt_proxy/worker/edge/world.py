@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.messages import ControlLink, SigningKey
-from zt_proxy.policy.compile import compile_rules
+from zt_proxy.policy.compile import compile_machines, compile_rules
 from zt_proxy.worker.edge.sockets import Key, key_of
 from zt_proxy.worker.edge.tls import TermsTable
 from zt_proxy.worker.gateway.pipeline import Gateway
@@ -71,6 +71,7 @@ class World:
                 route,
                 self._pool(route.upstream, parts.clock, pools),
                 compile_rules(route.rules),
+                compile_machines(route.rules),
                 IdentityHeaders(route, self.signer),
             )
             for route in settings.routes

@@ -6,7 +6,9 @@ from zt_proxy.core.errors import ZtError
 from zt_proxy.core.http import Target
 from zt_proxy.core.types import Decision
 from zt_proxy.worker.gateway.routes import Route
+from zt_proxy.worker.identify.integrations import KnownMachine, Shown
 from zt_proxy.worker.identify.session import CachedSession
+from zt_proxy.worker.record import Circumstances
 from zt_proxy.worker.upstream.relay import Pause, Relay
 from zt_proxy.worker.wire.head import RequestHead
 
@@ -23,6 +25,8 @@ class Downstream(Protocol):
     """The client takes no more for the moment."""
     host_memo: tuple[bytes, str]
     """The last Host value accepted on this connection, raw and normalised."""
+    shown: Shown | None
+    """What came of asking the client for a certificate; None: it was not asked."""
 
     def serves(self, host: str) -> bool:
         """The host belongs to the server name and terms that the handshake settled (else 421)."""
@@ -104,7 +108,11 @@ class Exchange:
     rest_cookies = b""
     """What is left of the Cookie header for the platform."""
     session: CachedSession | None = None
-    circumstances = b""
+    machine: KnownMachine | None = None
+    """The integration behind the client certificate; it has no session."""
+    retry_after = 0.0
+    """Seconds after which a request over a rate may come again."""
+    circumstances: Circumstances | None = None
     """The part of the decision's record that is the same for every request alike."""
     decision: Decision | None = None
     relay: Relay | None = None

@@ -23,11 +23,13 @@ from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.worker.gateway import browser, outgoing
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Way
+from zt_proxy.worker.gateway.machines import Machines, on_record
 from zt_proxy.worker.gateway.respond import Responder
 from zt_proxy.worker.gateway.routes import Route, RouteTable
 from zt_proxy.worker.gateway.streams import WebSocketTunnel
 from zt_proxy.worker.gateway.timeouts import route_challenge
 from zt_proxy.worker.identify.assertion import AssertionSigner
+from zt_proxy.worker.identify.integrations import KnownMachine
 from zt_proxy.worker.identify.session import CachedSession, Granted, SessionCache
 from zt_proxy.worker.metrics import Metrics
 from zt_proxy.worker.record import Recorder
@@ -86,6 +88,7 @@ class Gateway:
         self.portal_pool = portal_pool
         self.metrics = metrics
         self.clock = clock
+        self.machines = Machines(settings, recorder)
         self.trusted = forwarded.TrustedNetworks(settings.trusted_proxies)
         self.draining = False
         self._session_cookie = settings.session_cookie.encode()
@@ -109,6 +112,10 @@ class Gateway:
         try:
             self._admit(x)
             self._locate(x)
+            shown = x.connection.shown
+            if shown is not None and (machine := self.machines.identify(x, shown)) is not None:
+                self._go_on_as_machine(x, machine)
+                return
             found = self._identify(x)
             if found is None:
                 x.waiting = True
@@ -140,6 +147,19 @@ class Gateway:
             if x.session is not None:
                 browser.check_origin(head, route.origin, route.cors_origins)
         decision = self._decide(x, route, found)
+        self._record(x, route.name, decision)
+        if decision.effect is Effect.ALLOW:
+            self._forward(x, route, Permitted(decision))
+        else:
+            self.responder.decline(x, decision)
+            self.finish(x, None)
+
+    def _go_on_as_machine(self, x: Exchange, machine: KnownMachine) -> None:
+        """The same for an integration, which has no session, no page and no place of the proxy's own."""
+        route = x.route
+        if route is None:
+            raise ClientError(Reason.PATH_UNKNOWN, "the proxy's own places are for people", status=404)
+        decision = self.machines.decide(x, machine, route)
         self._record(x, route.name, decision)
         if decision.effect is Effect.ALLOW:
             self._forward(x, route, Permitted(decision))
@@ -349,9 +369,9 @@ class Gateway:
         """Exactly one decision record per request, before anything follows from it."""
         path = x.target.path if x.target is not None else x.head.target.partition(b"?")[0][:1024]
         circumstances = x.circumstances
-        if not circumstances or decision.effect is not Effect.ALLOW:
-            session = x.session.session if x.session is not None else None
-            circumstances = self.recorder.describe(route, x.host, x.head.method, x.client, session, decision)
+        if circumstances is None or decision.effect is not Effect.ALLOW:
+            who = x.session.session if x.session is not None else on_record(x)
+            circumstances = self.recorder.describe(route, x.host, x.head.method, x.client, who, decision)
         x.decision = decision
         self.recorder.decision(x.id, x.at, path, circumstances, "websocket" if x.head.websocket else "http")
         x.recorded = True
@@ -406,7 +426,12 @@ class Gateway:
     def _forward(self, x: Exchange, route: Route, permit: Permitted) -> None:
         assert x.target is not None
         entry = x.session
-        identity = route.identity.lines(entry.session) if entry is not None else route.identity.anonymous()
+        if entry is not None:
+            identity = route.identity.lines(entry.session)
+        elif x.machine is not None:
+            identity = route.identity.machine(x.machine.machine)
+        else:
+            identity = route.identity.anonymous()
         request = outgoing.request_head(x, route, x.target, identity)
         self._relay(x, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
 
@@ -451,6 +476,8 @@ class Gateway:
 
     def still_allowed(self, x: Exchange) -> Reason | None:
         """Decide an open stream again. None: it may go on; else why not."""
+        if x.machine is not None:
+            return self.machines.still_allowed(x, self.clock.now())
         route, entry = x.route, x.session
         if route is None or entry is None or x.target is None:
             return None

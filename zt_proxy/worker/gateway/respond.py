@@ -4,6 +4,7 @@ Who gets which "no": a navigation gets a redirect to the sign-in or a page, ever
 problem+json (RFC 9457) and WWW-Authenticate (RFC 6750, RFC 9470). Background requests never start a login.
 """
 
+import math
 import secrets
 from urllib.parse import quote
 
@@ -85,7 +86,7 @@ class Responder:
         elif challenge is ChallengeKind.REAUTH:
             extra = [self._bearer("insufficient_user_authentication", f', max_age="{int(decision.max_age)}"')]
             url = ""
-            if x.route is not None and not x.route.settings.machines_only:
+            if x.route is not None and not _is_machine(x):
                 value, made = self._login_cookie_of(x)
                 url = self._sign_in_url(x, decision, x.route.prefix, value)
                 extra += made
@@ -104,6 +105,8 @@ class Responder:
             headers.append((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
         elif status == 503:
             headers.append((b"retry-after", b"5"))
+        elif status == 429:
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(x.retry_after))))
         elif status == 426:
             headers += [(b"sec-websocket-version", b"13"), (b"upgrade", b"websocket")]
         self._no(x, status, error.reason, "", headers)
@@ -135,7 +138,7 @@ class Responder:
         self, x: Exchange, status: int, reason: Reason, rule: str, headers: list[Header], *, login_url: str = ""
     ) -> None:
         text = text_of(reason)
-        if browser.is_navigation(x.head) and not (x.route is not None and x.route.settings.machines_only):
+        if browser.is_navigation(x.head) and not _is_machine(x):
             session = x.session.session if x.session is not None else None
             who = (session.principal.email or session.principal.name) if session is not None else None
             action = None
@@ -176,7 +179,7 @@ class Responder:
 
     def _redirect(self, x: Exchange, decision: Decision) -> None:
         """Send the browser to the portal, with a signed note of where it was going, bound to this browser."""
-        if x.route is not None and x.route.settings.machines_only:
+        if _is_machine(x):
             self._no(x, 401, decision.reason, decision.rule, [self._bearer("")])
             return
         value, headers = self._login_cookie_of(x)
@@ -241,6 +244,14 @@ class Responder:
         if head.method != b"HEAD":
             parts.append(body)
         x.connection.write(b"".join(parts))
+
+
+def _is_machine(x: Exchange) -> bool:
+    """Nobody looks at pages here: the route is for machines, or the connection is one's, or should be."""
+    if x.route is not None and x.route.settings.machines_only:
+        return True
+    shown = x.connection.shown
+    return shown is not None and shown.speaks_for_machine
 
 
 def _cors(route: Route, origin: bytes) -> list[Header]:

@@ -2,6 +2,7 @@
 
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.policy.engine import Policy
+from zt_proxy.policy.machines import MachineRules
 from zt_proxy.policy.templates import compile_paths
 from zt_proxy.worker.identify.headers import IdentityHeaders
 from zt_proxy.worker.settings import RouteSettings
@@ -24,6 +25,7 @@ class Route:
         "idle_timeout",
         "ignore",
         "limits_session",
+        "machines",
         "name",
         "origin",
         "policy",
@@ -36,7 +38,14 @@ class Route:
         "upstream_host",
     )
 
-    def __init__(self, settings: RouteSettings, pool: UpstreamPool, policy: Policy, identity: IdentityHeaders) -> None:
+    def __init__(
+        self,
+        settings: RouteSettings,
+        pool: UpstreamPool,
+        policy: Policy,
+        machines: MachineRules,
+        identity: IdentityHeaders,
+    ) -> None:
         self.settings = settings
         self.name = settings.name
         self.host = settings.host
@@ -44,6 +53,7 @@ class Route:
         self.prefix = settings.prefix
         self.pool = pool
         self.policy = policy
+        self.machines = machines
         self.identity = identity
         self.audience = settings.audience
         self.body_limit = settings.body_limit

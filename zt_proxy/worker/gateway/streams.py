@@ -161,3 +161,10 @@ def cut_session(exchanges: Iterable[Exchange], sid: str, reason: Reason) -> None
         entry = exchange.session
         if entry is not None and exchange.route is not None and (not sid or entry.session.sid == sid):
             cut(exchange, reason)
+
+
+def cut_machines(exchanges: Iterable[Exchange], reason: Reason) -> None:
+    """Cut every stream of an integration."""
+    for exchange in list(exchanges):
+        if exchange.machine is not None:
+            cut(exchange, reason)

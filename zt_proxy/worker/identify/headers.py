@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import quote
 
 from zt_proxy.core.errors import ConfigurationError
-from zt_proxy.core.session import Session
+from zt_proxy.core.session import Machine, Session
 from zt_proxy.worker.identify.assertion import AssertionSigner, Signed
 from zt_proxy.worker.settings import RouteSettings
 from zt_proxy.worker.wire.hygiene import fold
@@ -21,7 +21,7 @@ ASSERTION = b"X-ZT-Assertion"
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _SAFE_IN_LIST = _SAFE.replace(",", "")
 
-Value = Callable[[Session], str | None]
+Value = Callable[[Session | Machine], str | None]
 
 
 def header_text(value: str, safe: str = _SAFE) -> str:
@@ -39,25 +39,25 @@ def header_text(value: str, safe: str = _SAFE) -> str:
     return "%20" * left + quote(inner, safe=safe, errors="surrogatepass") + "%20" * right
 
 
-def _subject(session: Session) -> str | None:
+def _subject(session: Session | Machine) -> str | None:
     return header_text(session.principal.subject)
 
 
-def _email(session: Session) -> str | None:
+def _email(session: Session | Machine) -> str | None:
     email = session.principal.email
     return header_text(email) if email else None
 
 
-def _name(session: Session) -> str | None:
+def _name(session: Session | Machine) -> str | None:
     name = session.principal.name
     return header_text(name) if name else None
 
 
-def _groups(session: Session) -> str | None:
+def _groups(session: Session | Machine) -> str | None:
     return ",".join(header_text(group, _SAFE_IN_LIST) for group in sorted(session.principal.groups) if group) or None
 
 
-def _preferred(session: Session) -> str | None:
+def _preferred(session: Session | Machine) -> str | None:
     value = session.principal.claims.get("preferred_username")
     return header_text(value) if isinstance(value, str) and value else None
 
@@ -141,12 +141,13 @@ class IdentityHeaders:
     Raises ConfigurationError for an unknown preset, and for a shared secret that is no header.
     """
 
-    __slots__ = ("_audience", "_preset", "_route", "_signed", "_static")
+    __slots__ = ("_audience", "_preset", "_route", "_signed", "_signed_for_machine", "_static")
 
     def __init__(self, route: RouteSettings, signer: AssertionSigner) -> None:
         if route.identity_headers not in PRESETS:
             raise ConfigurationError(f"route {route.name}: no identity headers called {route.identity_headers}")
         self._signed = signer.signed
+        self._signed_for_machine = signer.machine
         self._audience = route.audience
         self._route = route.name
         self._preset = PRESETS[route.identity_headers]
@@ -162,11 +163,16 @@ class IdentityHeaders:
         signed = self._signed(session, self._audience, self._route)
         return signed.lines or self._join(session, signed)
 
+    def machine(self, machine: Machine) -> bytes:
+        """The same for an integration: its name goes where a person's would."""
+        signed = self._signed_for_machine(machine, self._audience, self._route)
+        return signed.lines or self._join(machine, signed)
+
     def anonymous(self) -> bytes:
         """The lines of a public request: the shared secret, if any, and nobody's identity."""
         return self._static
 
-    def _join(self, session: Session, signed: Signed) -> bytes:
+    def _join(self, session: Session | Machine, signed: Signed) -> bytes:
         lines = [ASSERTION + b": " + signed.token + b"\r\n"]
         for name, value in self._preset:
             text = value(session)

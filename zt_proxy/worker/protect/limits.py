@@ -8,7 +8,6 @@ connection, and so to a single worker, gets that worker's part.
 import math
 from collections.abc import Mapping
 
-
 _WHOLE = 1.0 - 1e-9
 """One request, less what adding up fractions loses."""
 

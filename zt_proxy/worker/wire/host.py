@@ -44,3 +44,9 @@ def host_name(host: str) -> str:
     """A normalised host without its port; an IPv6 address keeps its brackets."""
     name, colon, _ = host.rpartition(":")
     return name if colon and not host.endswith("]") else host
+
+
+def host_port(host: str) -> int:
+    """The port of a normalised host; 443 where none is written."""
+    _, colon, port = host.rpartition(":")
+    return int(port) if colon and port.isdigit() else 443

@@ -1,0 +1,106 @@
+"""The stages of a request that comes with a client certificate: who it is, how often it may ask, what it may do.
+
+A machine never becomes a person, nor a person a machine: a session beside a certificate is refused (ZT-SESS-12), rules
+for people allow a machine nothing, and whatever it is told, it is told as problem+json.
+"""
+
+from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.session import Machine
+from zt_proxy.core.types import Decision, Effect
+from zt_proxy.worker.gateway import browser
+from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.gateway.routes import Route
+from zt_proxy.worker.identify.integrations import Integrations, KnownMachine, Shown
+from zt_proxy.worker.protect.limits import RateLimits
+from zt_proxy.worker.record import Recorder
+from zt_proxy.worker.settings import WorkerSettings
+from zt_proxy.worker.wire import cookies
+from zt_proxy.worker.wire.hygiene import Kind
+
+COOKIE = int(Kind.COOKIE)
+
+
+class Machines:
+    """One gateway's part for integrations."""
+
+    def __init__(self, settings: WorkerSettings, recorder: Recorder) -> None:
+        self.integrations = Integrations(settings.integrations)
+        self._rates = RateLimits(
+            {one.name: one.rate for one in settings.integrations if one.rate is not None}, settings.rate_shares
+        )
+        self._recorder = recorder
+        self._session_cookie = settings.session_cookie.encode()
+        self._own_cookies = frozenset((self._session_cookie, settings.login_cookie.encode()))
+
+    def identify(self, x: Exchange, shown: Shown) -> KnownMachine | None:
+        """The machine that asks; None: nobody showed a certificate, and nobody had to.
+
+        Raises ClientError with the reason why the certificate does not count, 403, or TOO_MANY_REQUESTS, 429.
+        """
+        found = self.integrations.identify(shown, x.at)
+        if found is None:
+            return None
+        if isinstance(found, Reason):
+            raise ClientError(found, f"sha256 {shown.fingerprint}", status=403)
+        x.machine = found
+        if self._has_session(x):
+            raise ClientError(Reason.CREDENTIALS_MIXED, "a session cookie beside a certificate", status=403)
+        x.retry_after = self._rates.take(found.machine.principal.integration, x.started)
+        if x.retry_after:
+            raise ClientError(Reason.TOO_MANY_REQUESTS, "the integration's rate", status=429)
+        return found
+
+    def _has_session(self, x: Exchange) -> bool:
+        """Whether a session cookie came along, good or not; what other cookies there are is kept for the platform."""
+        way = x.way
+        if way is not None and way.cookie is not None:
+            x.cookie, x.rest_cookies = way.cookie, way.rest_cookies
+            return bool(x.cookie)
+        header = x.head.noted[COOKIE]
+        if header is not None:
+            found, x.rest_cookies, repeated = cookies.take(header, self._own_cookies)
+            if repeated:
+                return True
+            x.cookie = found.get(self._session_cookie, b"")
+        if way is not None:
+            way.cookie, way.rest_cookies = x.cookie, x.rest_cookies
+        return bool(x.cookie)
+
+    def decide(self, x: Exchange, known: KnownMachine, route: Route) -> Decision:
+        """What the route's rules let this integration do."""
+        way, machine = x.way, known.machine
+        if way is not None:
+            granted = known.granted.get(way)
+            if granted is not None:
+                decision, x.circumstances = granted
+                return decision
+        head, target = x.head, x.target
+        assert target is not None
+        if not head.ordinary and head.noted[browser.FETCH_SITE] is not None:
+            # A browser that holds the certificate: another site's page must not use it.
+            browser.check_origin(head, route.origin, route.cors_origins)
+        decision = route.machines.decide(machine.principal.integration, head.method, target.path)
+        if way is not None and decision.effect is Effect.ALLOW:
+            x.circumstances = self._recorder.describe(route.name, x.host, head.method, x.client, machine, decision)
+            known.grant(way, (decision, x.circumstances))
+        return decision
+
+    def still_allowed(self, x: Exchange, now: float) -> Reason | None:
+        """Judge the certificate and decide an open stream again. None: it may go on; else why not."""
+        shown, route = x.connection.shown, x.route
+        if shown is None or route is None or x.target is None:
+            return None
+        found = self.integrations.identify(shown, now)
+        if not isinstance(found, KnownMachine):
+            return found or Reason.CERTIFICATE_REQUIRED
+        x.machine = found
+        decision = route.machines.decide(found.machine.principal.integration, x.head.method, x.target.path)
+        return None if decision.effect is Effect.ALLOW else decision.reason
+
+
+def on_record(x: Exchange) -> Machine | None:
+    """Whose certificate it is, for the record: also one that is nobody's."""
+    if x.machine is not None:
+        return x.machine.machine
+    shown = x.connection.shown
+    return shown.stranger if shown is not None else None
