@@ -17,6 +17,7 @@ from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import ConfigurationError, ProviderError, Reason
 from zt_proxy.core.keys import KeyRing, Secret
+from zt_proxy.link.memory import MemoryLink
 from zt_proxy.link.messages import SigningKey
 from zt_proxy.processes.control import Control
 
@@ -252,7 +253,7 @@ async def test_a_directory_that_others_may_write_holds_nothing_of_ours(name: str
         directory = lab.directory / name
         directory.chmod(mode)
         with pytest.raises(ConfigurationError, match="chmod"):
-            await Control.open(settings, ManualClock())
+            await Control.open(settings, ManualClock(), lambda sessions, _ring: MemoryLink(sessions))
         directory.chmod(0o700)
 
 
