@@ -22,6 +22,7 @@ from zt_proxy.core.errors import ConfigurationError, ZtError
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.private import private_directory
 from zt_proxy.link.messages import SessionAuthority
+from zt_proxy.link.ring import ring_paths
 from zt_proxy.link.server import LinkServer
 from zt_proxy.link.status import FleetReport
 from zt_proxy.processes.checks import checks_of, overview_of
@@ -96,8 +97,8 @@ class ControlProcess:
         return 0
 
     def _link(self, sessions: SessionAuthority, ring: KeyRing) -> LinkServer:
-        path = unpack(ControlSettings, self._begin.settings).runtime_dir / LINK_SOCKET
-        return LinkServer(path, sessions, ring, self.clock)
+        folder = unpack(ControlSettings, self._begin.settings).runtime_dir
+        return LinkServer(folder / LINK_SOCKET, sessions, ring, self.clock, predecessor=_worker_lives(folder))
 
     async def _obey(self) -> None:
         """Until the end of the leash: control has nothing of its own to drain, workers have gone before it."""
@@ -163,6 +164,19 @@ class ControlProcess:
 
     def _listener(self, host: str, port: int) -> PrivateListener:
         return PrivateListener(host, port, AllMetrics(self.overview), checks_of(self.control, self.overview))
+
+
+def _worker_lives(runtime_dir: Path) -> bool:
+    """One that another control let decide may go on for its lease; it holds the lock of its record ring until it ends."""
+    for path in ring_paths(runtime_dir):
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return True
+    return False
 
 
 async def _alone(directory: Path) -> "_Held":
