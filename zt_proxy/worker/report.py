@@ -68,12 +68,17 @@ def _problem(recorder: Recorder) -> str:
 
 def _streams(worker: Reporter) -> OpenStreams:
     sessions: dict[str, int] = {}
+    integrations: dict[str, int] = {}
     for exchange in worker.exchanges():
-        entry = exchange.session
-        if entry is not None and exchange.route is not None and not exchange.done:
-            sid = entry.session.sid
+        if exchange.route is None or exchange.done:
+            continue
+        if exchange.session is not None:
+            sid = exchange.session.session.sid
             sessions[sid] = sessions.get(sid, 0) + 1
-    return OpenStreams(sessions)
+        elif exchange.machine is not None:
+            name = exchange.machine.machine.principal.integration
+            integrations[name] = integrations.get(name, 0) + 1
+    return OpenStreams(sessions, integrations)
 
 
 def _metrics(worker: Reporter) -> list[Family]:
