@@ -8,6 +8,9 @@ worker wrote is still there after `kill -9`; what was written is lost only with 
                             128 tail    the position up to which records are durable elsewhere; only the reader does
     data (capacity bytes)   frames, each aligned to 16 bytes: length (4) CRC-32 (4) time (8, double) payload, padding
 
+At most half of the data may be unread: the other half keeps what was read last, so that a frame can refer to one before
+it by its position (`RingReader.at`), also after the reader began anew.
+
 Positions grow for ever; the offset in the data is the position modulo the capacity. A frame never wraps: where it would
 not fit before the end, a marker fills the rest. The head is stored after payload and frame header, in one aligned
 64-bit store (a cast memoryview copies native words whole), so a writer that dies half-way has published nothing. The
@@ -63,6 +66,7 @@ class RingWriter:
         "_descriptor",
         "_end",
         "_head",
+        "_limit",
         "_map",
         "_offset",
         "_reserve",
@@ -81,7 +85,8 @@ class RingWriter:
         self._head = 0
         self._offset = _HEADER
         self._end = _HEADER + self._capacity
-        self._reserve = self._capacity // 8
+        self._limit = self._capacity // 2
+        self._reserve = self._limit // 8
         self.lease = lease
 
     @classmethod
@@ -126,16 +131,16 @@ class RingWriter:
         head = self._head
         if tail == head:
             return
-        if self._capacity - (head - tail) < self._reserve:
+        if self._limit - (head - tail) < self._reserve:
             raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
         if now - self._times[((_HEADER + tail % self._capacity) >> 3) + 1] > self.lease:
             raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is not being read")
 
-    def write(self, record: bytes, now: float, *, decision: bool = False) -> None:
-        """Append one record, or several with line breaks between them, all or nothing.
+    def write(self, record: bytes, now: float, *, decision: bool = False) -> int:
+        """Append a payload, all or nothing; gives its position.
 
         With `decision` what `check` asks is asked as well. Raises UnavailableError(RECORD_UNAVAILABLE) when it does not
-        fit in what is free.
+        fit in what is free, or is larger than a quarter of the data.
         """
         length = len(record)
         span = (length + 31) & ~15
@@ -143,15 +148,15 @@ class RingWriter:
         end = self._end
         words = self._words
         head = self._head
-        gap = end - offset if offset + span > end else 0
         tail = words[_TAIL_WORD]
+        gap = end - offset if offset + span > end else 0
+        if head + gap + span - tail > self._limit or span > self._limit // 2:
+            raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
         if decision and head != tail:  # as `check`, without another call
-            if self._capacity - (head - tail) < self._reserve:
+            if self._limit - (head - tail) < self._reserve:
                 raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
             if now - self._times[((_HEADER + tail % self._capacity) >> 3) + 1] > self.lease:
                 raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is not being read")
-        if head + gap + span - tail > self._capacity:
-            raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
         if gap:
             words[offset >> 3] = _MARKER
             self._times[(offset >> 3) + 1] = now
@@ -163,12 +168,16 @@ class RingWriter:
         words[word] = length | crc32(record) << 32
         offset += span
         self._offset = offset if offset < end else _HEADER
-        self._head = head = head + span
-        words[_HEAD_WORD] = head  # published last: until here nothing was written
+        words[_HEAD_WORD] = self._head = head + span  # published last: until here nothing was written
+        return head
+
+    def in_reach(self, position: int) -> bool:
+        """A payload written now may refer to the one at `position`."""
+        return self._head - position < self._limit // 2
 
     def used(self) -> float:
-        """Share of the ring that is unread, 0 to 1."""
-        return (self._head - self._words[_TAIL_WORD]) / self._capacity
+        """Share of the room for unread records that is taken, 0 to 1."""
+        return (self._head - self._words[_TAIL_WORD]) / self._limit
 
     def close(self) -> None:
         """Let go of the ring; what is in it stays for the reader. Does nothing the second time."""
@@ -230,11 +239,9 @@ class RingReader:
         return cls(path, descriptor, mapping)
 
     def read(self, limit: int) -> list[bytes]:
-        """The next records, in the order written. They stay in the ring until `commit`.
+        """The next payloads, at most `limit`, in the order written. They stay in the ring until `commit`.
 
-        At most `limit`, but for the last write: its lines stay together.
-
-        Raises RingDamaged at a frame that cannot be one; the records before it have then been given by earlier calls.
+        Raises RingDamaged at a frame that cannot be one; the payloads before it have then been given by earlier calls.
         """
         records: list[bytes] = []
         words, mapping, capacity = self._words, self._map, self._capacity
@@ -252,10 +259,7 @@ class RingReader:
             payload = mapping[begin : begin + length]
             if crc32(payload) != word >> 32:
                 break
-            if b"\n" in payload:
-                records += payload.split(b"\n")
-            else:
-                records.append(payload)
+            records.append(payload)
             position += (length + 31) & ~15
         if position > head or (position < head and len(records) < limit):
             self._doubt(bool(records))
@@ -264,6 +268,20 @@ class RingReader:
             self._stuck = 0
         self._position = position
         return records
+
+    def at(self, position: int) -> bytes | None:
+        """The payload at a position that was given by `write`; None if it is not there (any more)."""
+        capacity = self._capacity
+        start = position % capacity
+        if start % 16 or not self._words[_HEAD_WORD] - capacity <= position < self._words[_HEAD_WORD]:
+            return None
+        word = self._words[(_HEADER + start) >> 3]
+        length = word & 0xFFFF_FFFF
+        if length > capacity - start - _FRAME:
+            return None
+        begin = _HEADER + _FRAME + start
+        payload = self._map[begin : begin + length]
+        return payload if crc32(payload) == word >> 32 else None
 
     def _doubt(self, progress: bool) -> None:
         """A frame does not hold. While its writer lives its bytes may still be on their way from the other core."""

@@ -1,9 +1,9 @@
-"""Decision and end records: one line of JSON each, written into the worker's ring before a byte goes upstream.
+"""Decision and end records, written into the worker's ring before a byte goes upstream; control makes JSON of them.
 
-A record is pure printable ASCII: whatever a client puts into a path or a provider into a name (line breaks, ANSI
-sequences, U+2028, bidirectional marks) arrives escaped, so that one line is one event and a terminal shows it as text
-(ZT-LOG-01). The query is never recorded: codes and tokens travel there (ZT-LOG-02). `docs/reference/audit-log.md`
-describes every field.
+A line is pure printable ASCII: whatever a client puts into a path or a provider into a name (line breaks, ANSI
+sequences, U+2028, bidirectional marks) is escaped, so that one line is one event and a terminal shows it as text
+(ZT-LOG-01). The query is never recorded: codes and tokens travel there (ZT-LOG-02). `link.records` has the form in the
+ring, `docs/reference/audit-log.md` describes every field.
 """
 
 import re
@@ -12,23 +12,38 @@ import msgspec
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import UnavailableError
-from zt_proxy.core.lines import encode_float, encode_line
-from zt_proxy.core.session import Session
+from zt_proxy.core.lines import encode_line
+from zt_proxy.core.session import Machine, Session
 from zt_proxy.core.types import Decision
+from zt_proxy.link.records import (
+    DECISION,
+    END,
+    ID_BYTES,
+    LONGEST_PATH,
+    VERSION,
+    pack_circumstances,
+    pack_decision,
+    pack_end,
+    pack_json,
+)
 from zt_proxy.link.ring import RingWriter
 
-VERSION = 1
-"""`v` of every record; raised when a field changes its meaning."""
+NOWHERE = -(1 << 62)
+"""A place in no ring's reach."""
+FINGERPRINT = 16
+"""Hexadecimal digits of a certificate's SHA-256 that a record names."""
 _KEPT = 4096
 _PLAIN_PATHS = 8192
 TOGETHER = 16
 """End records that wait, for a quarter of a second at most, to share a write with the next decision."""
+_Alike = tuple[str, str, bytes, str, str, str]
+"""Route, host, method, client, rule and reason."""
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 """Printable ASCII that needs no escape in JSON."""
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="decision"):
-    """The part of a decision that is another each time; `Circumstances` follow it in the same object."""
+    """The part of a decision that is another each time; circumstances follow it in the same object."""
 
     v: int
     at: float
@@ -42,8 +57,18 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, 
     """End records that found no room since the last record."""
 
 
-class Circumstances(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What stays the same over many requests: who asks where, and what the policy said. Empty fields are left out."""
+class Circumstances:
+    """The part of a decision's record that is the same for every request alike, and where the ring has it."""
+
+    __slots__ = ("place", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.place = NOWHERE
+
+
+class _Fields(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Of `Circumstances`: who asks where, and what the policy said. Empty fields are left out."""
 
     route: str
     host: str
@@ -57,6 +82,9 @@ class Circumstances(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     email: str = ""
     provider: str = ""
     sid: str = ""
+    integration: str = ""
+    certificate: str = ""
+    """The first 16 digits of the SHA-256 of the client certificate, also of one that is nobody's."""
     reported: tuple[str, ...] = ()
 
 
@@ -82,8 +110,6 @@ class Recorder:
     __slots__ = (
         "_boot",
         "_circumstances",
-        "_decision",
-        "_end",
         "_ends",
         "_lost",
         "_monotonic",
@@ -101,67 +127,68 @@ class Recorder:
         self._monotonic = clock.monotonic
         self._n = 0
         self._lost = 0
-        whose = f'"worker":{worker},"boot":"{boot}"'.encode()
-        # The usual record is written by one formatting, in half the time of an encoder; only for floats the encoder is
-        # the faster: four times as fast as `%f`.
-        self._decision = (
-            b'{"type":"decision","v":%d,%b,' % (VERSION, whose) + b'"at":%b,"id":"%b","n":%d,"path":"%b",%b'
-        )
-        self._end = b'{"type":"end","v":%d,%b,' % (VERSION, whose) + (
-            b'"at":%b,"id":"%b","n":%d,"status":%d,"bytes_in":%d,"bytes_out":%d,"duration":%b}'
-        )
         self._plain: set[bytes] = set()
         self._ends: list[bytes] = []
-        self._circumstances: dict[tuple[str, str, bytes, str, str, str], tuple[Session | None, Decision, bytes]] = {}
+        self._circumstances: dict[_Alike, tuple[Session | Machine | None, Decision, Circumstances]] = {}
         self.lost = 0
         """End records that found no room, since boot."""
 
     def check(self, now: float | None = None) -> None:
-        """Ask before deciding; `now` is monotonic seconds.
+        """Ask whether a decision would find room; `now` is monotonic seconds.
 
         Raises UnavailableError(RECORD_UNAVAILABLE): nothing may be decided unrecorded.
         """
         self._ring.check(self._monotonic() if now is None else now)
 
-    def decision(self, request_id: bytes, at: float, path: bytes, circumstances: bytes, protocol: str = "http") -> None:
+    def decision(
+        self, request_id: bytes, at: float, path: bytes, circumstances: Circumstances, protocol: str = "http"
+    ) -> None:
         """Record a decision at `at` (epoch seconds), before anything follows from it.
 
         `path` must be without its query, `circumstances` come from `describe`. Raises
         UnavailableError(RECORD_UNAVAILABLE): deny with 503.
         """
-        number = self._n + 1
-        if protocol == "http" and not self._lost and (path in self._plain or self._is_plain(path)):
-            line = self._decision % (encode_float(at), request_id, number, path, circumstances)
+        number, now, ring, ends = self._n + 1, self._monotonic(), self._ring, self._ends
+        if (
+            protocol == "http"
+            and not self._lost
+            and len(request_id) == ID_BYTES
+            and (path in self._plain or self._is_plain(path))
+        ):
+            place = circumstances.place
+            if not ring.in_reach(place):
+                place = circumstances.place = ring.write(pack_circumstances(circumstances.text), now)
+            record = pack_decision(DECISION, number, at, request_id, place, len(path)) + path
         else:
-            record = DecisionRecord(
-                VERSION,
-                at,
-                request_id.decode(),
-                self._worker,
-                self._boot,
-                number,
-                path.decode("latin-1"),
-                protocol,
-                self._lost,
-            )
-            line = b"%b,%b" % (encode_line(record)[:-1], circumstances)
-        ends = self._ends
+            record = self._in_full(number, request_id, at, path, circumstances, protocol)
         if ends:
-            ends.append(line)
-            try:
-                self._ring.write(b"\n".join(ends), self._monotonic(), decision=True)
-            except UnavailableError:
-                ends.pop()
-                raise
+            ring.write(b"".join(ends) + record, now, decision=True)
             ends.clear()
         else:
-            self._ring.write(line, self._monotonic(), decision=True)
+            ring.write(record, now, decision=True)
         self._n = number
         self._lost = 0
 
+    def _in_full(
+        self, number: int, request_id: bytes, at: float, path: bytes, circumstances: Circumstances, protocol: str
+    ) -> bytes:
+        """A decision with something in it that packed records have no room for."""
+        record = DecisionRecord(
+            VERSION,
+            at,
+            request_id.decode(),
+            self._worker,
+            self._boot,
+            number,
+            path.decode("latin-1"),
+            protocol,
+            self._lost,
+        )
+        return pack_json(b"%b,%b" % (encode_line(record)[:-1], circumstances.text))
+
     def _is_plain(self, path: bytes) -> bool:
         """Nothing in it needs an escape in JSON; remembered, since the same are asked for again and again."""
-        if _PLAIN.fullmatch(path) is None:
+        if len(path) > LONGEST_PATH or _PLAIN.fullmatch(path) is None:
             return False
         if len(self._plain) >= _PLAIN_PATHS:
             self._plain.clear()
@@ -169,28 +196,32 @@ class Recorder:
         return True
 
     def describe(
-        self, route: str, host: str, method: bytes, client: str, session: Session | None, decision: Decision
-    ) -> bytes:
+        self, route: str, host: str, method: bytes, client: str, who: Session | Machine | None, decision: Decision
+    ) -> Circumstances:
         """The part of a decision's record that is the same for every request alike: for `decision`.
 
         Kept for the next one alike: half the cost of a record is writing it out.
         """
         key = (route, host, method, client, decision.rule, decision.reason._value_)
         known = self._circumstances.get(key)
-        if known is None or known[0] is not session or (known[1] is not decision and known[1] != decision):
-            known = self._describe(key, session, decision)
+        if known is None or known[0] is not who or (known[1] is not decision and known[1] != decision):
+            known = self._describe(key, who, decision)
         return known[2]
 
     def _describe(
-        self, key: tuple[str, str, bytes, str, str, str], session: Session | None, decision: Decision
-    ) -> tuple[Session | None, Decision, bytes]:
+        self, key: _Alike, who: Session | Machine | None, decision: Decision
+    ) -> tuple[Session | Machine | None, Decision, Circumstances]:
         route, host, method, client, rule, reason = key
-        sub = email = provider = sid = ""
-        if session is not None:
-            principal = session.principal
-            sub, email, provider, sid = principal.subject, principal.email or "", principal.provider, session.sid
+        sub = email = provider = sid = certificate = integration = ""
+        if who is not None:
+            principal = who.principal
+            sub, email, provider = principal.subject, principal.email or "", principal.provider
+            if isinstance(who, Machine):
+                integration, certificate = principal.integration, who.fingerprint[:FINGERPRINT]
+            else:
+                sid = who.sid
         challenge = "" if decision.challenge is None else decision.challenge.value
-        circumstances = Circumstances(
+        fields = _Fields(
             route,
             host,
             method.decode("latin-1"),
@@ -203,11 +234,13 @@ class Recorder:
             email,
             provider,
             sid,
+            integration,
+            certificate,
             decision.reported,
         )
         if len(self._circumstances) >= _KEPT:
             self._circumstances.clear()
-        known = (session, decision, encode_line(circumstances)[1:])
+        known = (who, decision, Circumstances(encode_line(fields)[1:]))
         self._circumstances[key] = known
         return known
 
@@ -227,8 +260,8 @@ class Recorder:
         decision carries the count as `lost`, so that the gap is on record.
         """
         number = self._n + 1
-        if reason:
-            record = EndRecord(
+        if reason or len(request_id) != ID_BYTES:
+            end = EndRecord(
                 VERSION,
                 at,
                 request_id.decode(),
@@ -241,19 +274,10 @@ class Recorder:
                 duration,
                 reason,
             )
-            line = encode_line(record)
+            self._ends.append(pack_json(encode_line(end)))
         else:
-            line = self._end % (
-                encode_float(at),
-                request_id,
-                number,
-                status,
-                bytes_in,
-                bytes_out,
-                encode_float(duration),
-            )
+            self._ends.append(pack_end(END, number, at, duration, request_id, bytes_in, bytes_out, status))
         self._n = number
-        self._ends.append(line)
         if len(self._ends) >= TOGETHER:
             self.flush()
 
@@ -263,7 +287,7 @@ class Recorder:
         if not ends:
             return
         try:
-            self._ring.write(b"\n".join(ends), self._monotonic())
+            self._ring.write(b"".join(ends), self._monotonic())
         except UnavailableError:
             self._lost += len(ends)
             self.lost += len(ends)

@@ -9,9 +9,11 @@ from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.session import Principal, Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect
+from zt_proxy.link.records import RecordReader
 from zt_proxy.link.ring import RingReader, RingWriter, ring_path
 from zt_proxy.worker.record import TOGETHER, Recorder
 
+ID = b"0123456789abcdef0001"
 ALLOWED = Decision(Effect.ALLOW, Reason.RULE_ALLOWED, "staff-view")
 
 
@@ -33,12 +35,14 @@ class Bench:
         self, path: bytes = b"/", who: Session | None = None, decision: Decision = ALLOWED, host: str = "app.example"
     ) -> None:
         circumstances = self.recorder.describe("app", host, b"GET", "192.0.2.1", who, decision)
-        self.recorder.decision(b"id-1", 1.5, path, circumstances)
+        self.recorder.decision(ID, 1.5, path, circumstances)
 
     def read(self) -> list[bytes]:
-        raw = self.reader.read(100_000)
+        """The records as control would write them into the log."""
+        packed = RecordReader(2, "b", self.reader.at)
+        lines = [line for payload in self.reader.read(100_000) for _, line in packed.lines(payload)]
         self.reader.commit()
-        return raw
+        return lines
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def test_a_decision_says_who_asked_what_and_what_the_policy_said(bench: Bench) -
     bench.decide(b"/flows", session(), decision)
     (raw,) = bench.read()
     assert json.loads(raw) == {
-        "type": "decision", "v": 1, "at": 1.5, "id": "id-1", "worker": 2, "boot": "b", "n": 1, "route": "app",
+        "type": "decision", "v": 1, "at": 1.5, "id": ID.decode(), "worker": 2, "boot": "b", "n": 1, "route": "app",
         "host": "app.example", "method": "GET", "path": "/flows", "client": "192.0.2.1", "effect": "challenge",
         "reason": "reauth-required", "rule": "deploy", "challenge": "reauth", "sub": "alice",
         "email": "alice@example.com", "provider": "corp", "sid": "sid-1", "reported": ["abroad:deny"],
@@ -71,19 +75,19 @@ def test_field_19_denials_are_recorded_like_permissions(bench: Bench) -> None:
 def test_records_are_numbered_without_gaps(bench: Bench) -> None:
     for _ in range(5):
         bench.decide()
-        bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
+        bench.recorder.end(ID, 2.0, 200, 0, 1, 0.1)
     bench.recorder.flush()
     assert [json.loads(raw)["n"] for raw in bench.read()] == list(range(1, 11))
 
 
 def test_ends_wait_for_the_next_decision_or_a_full_company_and_keep_their_order(bench: Bench) -> None:
     bench.decide()
-    bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
+    bench.recorder.end(ID, 2.0, 200, 0, 1, 0.1)
     assert [json.loads(raw)["type"] for raw in bench.read()] == ["decision"]
     bench.decide()
     assert [json.loads(raw)["type"] for raw in bench.read()] == ["end", "decision"]
     for _ in range(TOGETHER):
-        bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
+        bench.recorder.end(ID, 2.0, 200, 0, 1, 0.1)
     assert len(bench.read()) == TOGETHER
 
 
@@ -121,7 +125,7 @@ def test_check_keeps_room_for_the_ends_of_what_is_allowed(tmp_path: Path) -> Non
         for _ in range(1000):
             bench.recorder.check()
             bench.decide()
-    bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
+    bench.recorder.end(ID, 2.0, 200, 0, 1, 0.1)
     bench.recorder.flush()
     assert bench.recorder.lost == 0
     assert json.loads(bench.read()[-1])["type"] == "end"
@@ -133,7 +137,7 @@ def test_ends_that_found_no_room_are_counted_in_the_next_record(tmp_path: Path) 
         for _ in range(1000):
             bench.decide(b"/" + b"x" * 100)
     while bench.recorder.lost < 3:
-        bench.recorder.end(b"id-1", 2.0, 200, 0, 1, 0.1)
+        bench.recorder.end(ID, 2.0, 200, 0, 1, 0.1)
         bench.recorder.flush()
     bench.read()
     bench.decide()
@@ -154,3 +158,32 @@ def test_nothing_is_decided_while_the_oldest_record_waits_longer_than_the_lease(
         bench.recorder.check()
     bench.read()
     bench.recorder.check()
+
+
+def test_a_reader_that_begins_anew_finds_what_records_refer_to(bench: Bench) -> None:
+    bench.decide(b"/first", session())
+    bench.read()
+    bench.decide(b"/second", session())
+    bench.reader = RingReader.open(ring_path(Path(bench.reader._path).parent, 2, "b"))
+    (record,) = map(json.loads, bench.read())
+    assert (record["path"], record["sub"], record["n"]) == ("/second", "alice", 2)
+
+
+def test_what_records_refer_to_is_written_again_before_it_is_overwritten(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 8192)
+    who = session()
+    for number in range(2_000):
+        bench.decide(b"/%d" % number, who)
+        (record,) = map(json.loads, bench.read())
+        assert (record["path"], record["sub"]) == (f"/{number}", "alice")
+
+
+@pytest.mark.parametrize("request_id", [b"short", b"longer than twenty bytes"])
+def test_a_record_that_does_not_fit_the_packed_form_is_whole_all_the_same(bench: Bench, request_id: bytes) -> None:
+    circumstances = bench.recorder.describe("app", "app.example", b"GET", "192.0.2.1", session(), ALLOWED)
+    bench.recorder.decision(request_id, 1.5, b"/flows", circumstances)
+    bench.recorder.end(request_id, 2.0, 200, 0, 1, 0.1)
+    bench.recorder.flush()
+    decision, end = map(json.loads, bench.read())
+    assert decision["id"] == end["id"] == request_id.decode()
+    assert (decision["n"], decision["sub"], end["n"], end["status"]) == (1, "alice", 2, 200)

@@ -21,6 +21,7 @@ from zt_proxy.control.settings import AuditSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.lines import encode_line, printable
+from zt_proxy.link.records import OBJECT, RecordReader, Unreadable
 from zt_proxy.link.ring import RingDamaged, RingReader, ring_paths
 
 _log = structlog.get_logger("zt_proxy.audit")
@@ -58,6 +59,7 @@ class AuditWriter:
         self._batch = batch
         self._chain: Chain | None = None
         self._readers: dict[Path, RingReader] = {}
+        self._written_out: dict[Path, RecordReader] = {}
         self._last: dict[tuple[int, str], int] = {}
         self._events: list[tuple[bytes, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -184,8 +186,8 @@ class AuditWriter:
             for path, reader in self._readers.items():
                 for _ in range(SLICES):
                     try:
-                        records = reader.read(self._batch)
-                        lines.extend(_new_lines(records, last))
+                        payloads = reader.read(self._batch)
+                        lines.extend(_lines(self._written_out[path], reader, payloads, last))
                     except RingDamaged as error:
                         damaged.append(path)
                         lines.append(self._note("ring-damaged", path, str(error)))
@@ -193,7 +195,7 @@ class AuditWriter:
                     piece, head = extend(head, lines)
                     pieces.append(piece)
                     lines = []
-                    more = len(records) >= self._batch
+                    more = len(payloads) >= self._batch
                     if not more:
                         break
                     await asyncio.sleep(0)  # the path goes first
@@ -223,7 +225,8 @@ class AuditWriter:
             if path in self._readers:
                 continue
             try:
-                self._readers[path] = RingReader.open(path)
+                reader = self._readers[path] = RingReader.open(path)
+                self._written_out[path] = RecordReader(reader.worker, reader.boot, reader.at)
             except RingDamaged as error:
                 lines.append(self._note("ring-damaged", path, str(error)))
                 path.rename(path.with_suffix(".damaged"))
@@ -243,30 +246,42 @@ class _Written(msgspec.Struct, gc=False):
 _decode_written = msgspec.json.Decoder(_Written).decode
 
 
-def _new_lines(records: list[bytes], last: dict[tuple[int, str], int]) -> list[bytes]:
-    """The records that are not in the log already.
+def _lines(
+    packed: RecordReader, ring: RingReader, payloads: list[bytes], last: dict[tuple[int, str], int]
+) -> list[bytes]:
+    """The records that are not in the log already, as JSON objects, in order.
 
-    A ring gives a worker's records in the order of their numbers, so it is enough to look at the first and the last,
-    unless something does not fit; then each is looked at.
+    Packed records are taken as they come while their numbers go up by one; whatever else is looked at by itself.
     """
-    if not records:
-        return records
-    try:
-        first, final = _decode_key(records[0]), _decode_key(records[-1])
-    except msgspec.MsgspecError:
-        return [line for record in records for line in _new_line(record, last)]
-    whose = (first.worker, first.boot)
-    everything = b"".join(records)
-    if (
-        whose == (final.worker, final.boot)
-        and final.n - first.n == len(records) - 1
-        and first.n == last.get(whose, first.n - 1) + 1
-        and printable(everything)
-        and not any(name in everything for name in _CHAIN_FIELDS)
-    ):
-        last[whose] = final.n
-        return records
-    return [line for record in records for line in _new_line(record, last)]
+    whose = (ring.worker, ring.boot)
+    lines: list[bytes] = []
+    for payload in payloads:
+        if not payload or payload[0] == OBJECT:
+            lines += _new_line(payload, last)
+            continue
+        try:
+            for n, line in packed.lines(payload):
+                if n and n == last.get(whose, n - 1) + 1:
+                    lines.append(line)
+                    last[whose] = n
+                else:
+                    lines += _new_line(line, last)
+        except Unreadable:
+            lines.append(_unreadable(payload))
+    everything = b"".join(lines)
+    if printable(everything) and not any(name in everything for name in _CHAIN_FIELDS):
+        return lines
+    return [_unreadable(line) if _suspect(line) else line for line in lines]
+
+
+def _suspect(line: bytes) -> bool:
+    """It could be taken for more than one line, or for a line that states its own place in the chain."""
+    return not printable(line) or any(name in line for name in _CHAIN_FIELDS)
+
+
+def _unreadable(record: bytes) -> bytes:
+    """What is not a proper record, kept whole."""
+    return encode_line({"type": "unreadable", "v": 1, "data": b64encode(record).decode("ascii")})
 
 
 def _new_line(record: bytes, last: dict[tuple[int, str], int]) -> list[bytes]:
@@ -278,7 +293,7 @@ def _new_line(record: bytes, last: dict[tuple[int, str], int]) -> list[bytes]:
     except msgspec.MsgspecError:
         proper = False
     if not proper:
-        return [encode_line({"type": "unreadable", "v": 1, "data": b64encode(record).decode("ascii")})]
+        return [_unreadable(record)]
     known = last.get((key.worker, key.boot))
     if known is not None and key.n <= known:
         return []

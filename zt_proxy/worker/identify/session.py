@@ -14,6 +14,7 @@ from zt_proxy.core.keys import CookieMac
 from zt_proxy.core.session import Session
 from zt_proxy.core.types import Decision
 from zt_proxy.link.messages import ControlLink
+from zt_proxy.worker.record import Circumstances
 
 CAPACITY = 50_000
 GRANTS = 32
@@ -32,7 +33,7 @@ class Granted(msgspec.Struct, frozen=True, gc=False):
 
     session: Session
     decision: Decision
-    circumstances: bytes
+    circumstances: Circumstances
     """The part of its record that is the same each time."""
 
 

@@ -1,0 +1,66 @@
+"""Records in their packed form, and what damaged ones do."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zt_proxy.link.records import (
+    DECISION,
+    END,
+    RecordReader,
+    Unreadable,
+    pack_circumstances,
+    pack_decision,
+    pack_end,
+    pack_json,
+)
+
+ID = b"0123456789abcdef0001"
+TEXT = b'"route":"app","effect":"allow"}'
+PLACES = {64: pack_circumstances(TEXT), 128: b'C"unfinished', 192: b"D" * 60}
+
+
+def reader() -> RecordReader:
+    return RecordReader(3, "boot", PLACES.get)
+
+
+def decision(n: int = 1, path: bytes = b"/flows", place: int = 64) -> bytes:
+    return pack_decision(DECISION, n, 1.5, ID, place, len(path)) + path
+
+
+def test_packed_records_become_the_json_that_the_log_documents() -> None:
+    payload = pack_end(END, 6, 2.5, 0.25, ID, 7, 1024, 200) + decision(7) + pack_json(b'{"n":8}')
+    (one, first), (two, second), (zero, third) = reader().lines(payload)
+    assert (one, two, zero) == (6, 7, 0)
+    whose = {"v": 1, "worker": 3, "boot": "boot", "id": ID.decode()}
+    assert json.loads(first) == whose | {
+        "type": "end", "at": 2.5, "n": 6, "status": 200, "bytes_in": 7, "bytes_out": 1024, "duration": 0.25,
+    }  # fmt: skip
+    assert json.loads(second) == whose | {
+        "type": "decision", "at": 1.5, "n": 7, "path": "/flows", "route": "app", "effect": "allow",
+    }  # fmt: skip
+    assert third == b'{"n":8}'
+
+
+@pytest.mark.parametrize("place", [0, 128, 192, 1 << 40])
+def test_a_decision_whose_circumstances_are_not_there_is_unreadable(place: int) -> None:
+    with pytest.raises(Unreadable, match=str(place)):
+        list(reader().lines(decision(place=place)))
+
+
+@pytest.mark.parametrize("cut", range(1, len(decision())))
+def test_a_record_that_is_cut_off_is_unreadable(cut: int) -> None:
+    with pytest.raises(Unreadable):
+        list(reader().lines(decision()[:cut]))
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_lines_or_unreadable(payload: bytes) -> None:
+    try:
+        for n, line in reader().lines(payload):
+            assert n >= 0
+            assert isinstance(line, bytes)
+    except Unreadable:
+        pass
