@@ -167,7 +167,7 @@ class ControlProcess:
 
 
 def _worker_lives(runtime_dir: Path) -> bool:
-    """One that another control let decide may go on for its lease; it holds the lock of its record ring until it ends."""
+    """A worker of an earlier control may still decide; it holds the lock of its record ring until it ends."""
     for path in ring_paths(runtime_dir):
         try:
             with path.open("rb") as file:
