@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.attack.test_integrations import CRM, MachineLab
 from tests.lab.proxy import APP, Client, ProxyLab, allow
 from tests.lab.upstream import Seen
 from tests.lab.waiting import until
@@ -142,6 +143,16 @@ async def test_the_list_shows_who_is_signed_in_where_and_what_is_open() -> None:
         assert (code, out) == (0, "Nobody is signed in.\n")
         code, out, _ = await command(proxy, "sessions", "list", "--limit", "1")
         assert "There are more" in out
+
+
+async def test_the_list_shows_what_integrations_have_open(tmp_path: Path) -> None:
+    async with MachineLab(tmp_path) as machines:
+        machines.upstream.hold = asyncio.Event()
+        client = await machines.as_machine(machines.ca.issue(uris=[CRM]))
+        await client.write(b"GET /api/contacts/7 HTTP/1.1\r\nHost: app.test\r\n\r\n")
+        await machines.upstream.arrived(1)
+        code, out, _ = await command(machines, "sessions", "list")
+        assert (code, out) == (0, "Nobody is signed in.\nintegration crm: 1 open\n")
 
 
 async def test_nothing_a_provider_says_moves_the_operators_cursor() -> None:
