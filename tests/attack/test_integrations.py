@@ -529,3 +529,77 @@ async def test_more_than_its_rate_is_told_when_to_come_again(tmp_path: Path) -> 
         assert [(await exchange(client)).status for _ in range(2)] == [200, 429]
         records = [record["reason"] for record in await lab.decisions() if record["integration"] == "crm"]
         assert records == ["rule-allowed"] * 2 + ["too-many-requests"] * 2 + ["rule-allowed", "too-many-requests"]
+
+
+# ---- reload ----
+
+
+async def reloaded(lab: MachineLab, **changes: Any) -> None:
+    """Put changed settings in force; `terms` change those of the listener."""
+    import msgspec
+
+    worker = lab.proxy.worker
+    assert worker is not None
+    settings = worker.settings
+    (listener,) = settings.listeners
+    terms = changes.pop("terms", None)
+    if terms is not None:
+        listener = msgspec.structs.replace(listener, client_certificates=terms)
+    await worker.adopt(worker.prepare(msgspec.structs.replace(settings, listeners=(listener,), **changes)))
+
+
+@pytest.mark.case("ZT-TLS-03")
+async def test_an_authority_that_is_taken_out_takes_its_connections_along(tmp_path: Path) -> None:
+    async with MachineLab(tmp_path, **streaming()) as lab:
+        partner = Authority("Partner", now=lab.ca.now)
+        both = tmp_path / "both.pem"
+        both.write_bytes(lab.ca.pem + partner.pem)
+        await reloaded(lab, terms=(ClientCertificateSettings(both, required=True),))
+        ours, theirs = lab.ca.issue(uris=[CRM]), partner.issue(uris=[ERP])
+        staying, leaving = await machine_websocket(lab, ours), await machine_websocket(lab, theirs)
+        idle = await lab.as_machine(theirs)
+        assert reason(await exchange(idle, "/.zt/")) == "path-unknown"
+        await reloaded(lab, terms=(ClientCertificateSettings(lab.pem, required=True),))
+        assert close_code(await read_frame(leaving.reader)) == 4401
+        assert reason(await exchange(idle)) == "certificate-unsuitable"
+        await staying.write(frame(1, b"on"))
+        assert (await read_frame(staying.reader)).payload == b"on"
+
+
+async def test_an_integration_that_is_taken_out_or_given_less_is_cut(tmp_path: Path) -> None:
+    async with MachineLab(tmp_path, **streaming()) as lab:
+        import msgspec
+
+        crm, erp = (
+            await machine_websocket(lab, lab.ca.issue(uris=[CRM])),
+            await machine_websocket(lab, lab.ca.issue(uris=[ERP])),
+        )
+        worker = lab.proxy.worker
+        assert worker is not None
+        (route,) = worker.settings.routes
+        less = msgspec.structs.replace(
+            route, rules=msgspec.structs.replace(route.rules, rules=(scope("crm"), scope("erp", "/erp/**")))
+        )
+        await reloaded(lab, routes=(less,))
+        assert close_code(await read_frame(erp.reader)) == 4403
+        await crm.write(frame(1, b"on"))
+        assert (await read_frame(crm.reader)).payload == b"on"
+        await reloaded(lab, integrations=INTEGRATIONS[1:])
+        assert close_code(await read_frame(crm.reader)) == 4401
+        assert reason(await lab.ask(lab.ca.issue(uris=[CRM]))) == "certificate-unknown"
+
+
+@pytest.mark.case("ZT-TLS-01")
+async def test_a_connection_that_was_never_asked_is_made_anew_when_certificates_are_required(tmp_path: Path) -> None:
+    async with MachineLab(tmp_path, listener={"client_certificates": ()}) as lab:
+        idle, early = await lab.connect(), await lab.connect()
+        line = b"Cookie: %b\r\n" % await lab.sign_in()
+        assert (await exchange(early, "/", line)).status == 200
+        await reloaded(lab, terms=(ClientCertificateSettings(lab.pem, required=True),))
+        for client in (idle, early):
+            with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+                assert (await exchange(client, "/", line)).status == 421
+        assert reason(await lab.ask(None, "/", line)) == "certificate-required"
+        assert len(lab.upstream.seen) == 1
+        await reloaded(lab, terms=(ClientCertificateSettings(lab.pem),))
+        assert (await lab.ask(None, "/", line)).status == 200
