@@ -66,6 +66,18 @@ async def test_a_changed_rule_cuts_those_whose_answer_changed_and_nobody_else(tm
             assert (await fleet.get("/", "bob")).status == 403
 
 
+async def test_what_was_open_to_all_is_cut_when_it_is_so_no_more(tmp_path: Path) -> None:
+    open_to_all = '{id: open, allow: [{paths: ["/stream"]}], to: public}'
+    async with Fleet(tmp_path, rules=(STAFF, open_to_all)) as fleet:
+        strangers = await fleet.download(None)
+        staff = await fleet.download("alice")
+        fleet.rules = (STAFF,)
+        fleet.write()
+        await taken_over(fleet, 2)
+        await strangers.ended()
+        await staff.reader.readuntil(b"more\n")
+
+
 @workers
 async def test_a_bad_file_leaves_the_old_one_in_force_and_says_so(tmp_path: Path, workers: int) -> None:
     async with Fleet(tmp_path, workers=workers, metrics=free_port()) as fleet:

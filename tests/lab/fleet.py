@@ -303,7 +303,7 @@ class Fleet:
         assert reply.header("sec-websocket-accept") == accept(KEY).decode()
         return client
 
-    async def download(self, who: str = "alice") -> Client:
+    async def download(self, who: str | None = "alice") -> Client:
         """An endless download, of which the head and the first bytes are through."""
         client = await self.connect()
         await client.write(self.head("/stream", who))

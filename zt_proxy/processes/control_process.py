@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 import uvloop
@@ -53,6 +54,20 @@ PREDECESSOR = 5.0
 log = structlog.get_logger("zt_proxy.control")
 
 
+class _Prepared(NamedTuple):
+    """What waits to be put in force."""
+
+    message: Prepare
+    front: Front
+    private: PrivateListener | None
+    """At another address than the one in force; None: the same."""
+
+    async def abandon(self) -> None:
+        await self.front.close()
+        if self.private is not None:
+            await self.private.stop()
+
+
 class ControlProcess:
     """Obeys the leash until it ends, or until it is told to end."""
 
@@ -62,7 +77,7 @@ class ControlProcess:
         self.clock = SystemClock()
         self._leash = leash
         self._begin = begin
-        self._prepared: tuple[Prepare, Front] | None = None
+        self._prepared: _Prepared | None = None
         self._metrics = begin.metrics
         self._private: PrivateListener | None = None
         self._operator: OperatorServer | None = None
@@ -81,7 +96,9 @@ class ControlProcess:
                     self.overview = overview_of(control, lambda: self.fleet)
                     operator = self._operator = OperatorServer(settings.runtime_dir, self.overview)
                     await operator.start()
-                    await self._serve_metrics()
+                    if self._begin.metrics is not None:
+                        self._private = self._listener(*self._begin.metrics)
+                        await self._private.start()
                     self._leash.send(Ready())
                     gc.collect()
                     gc.freeze()
@@ -130,37 +147,42 @@ class ControlProcess:
         await self._abandon()
         try:
             settings = unpack(ControlSettings, message.settings)
-            self._prepared = (message, await self.control.prepare(settings))
+            prepared = _Prepared(message, await self.control.prepare(settings), self._new_listener(message))
         except (ZtError, OSError, ValueError) as error:
             return str(error)
+        try:
+            if prepared.private is not None:
+                await prepared.private.start()
+        except OSError as error:
+            await prepared.abandon()
+            return str(error)
+        self._prepared = prepared
         return ""
 
     async def _commit(self, epoch: int) -> bool:
         prepared, self._prepared = self._prepared, None
-        if prepared is None or prepared[0].epoch != epoch:
+        if prepared is None or prepared.message.epoch != epoch:
             return False
-        message, front = prepared
-        await self.control.adopt(front)
+        message = prepared.message
+        await self.control.adopt(prepared.front)
         logs.configure(message.log_format, message.log_level)
         if message.metrics != self._metrics:
-            self._metrics = message.metrics
-            await self._serve_metrics()
+            before, self._private, self._metrics = self._private, prepared.private, message.metrics
+            if before is not None:
+                await before.stop()
         return True
 
     async def _abandon(self) -> None:
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
-            await prepared[1].close()
+            await prepared.abandon()
 
     # ---- for the operator ----
 
-    async def _serve_metrics(self) -> None:
-        before, self._private = self._private, None
-        if before is not None:
-            await before.stop()
-        if self._metrics is not None:
-            self._private = self._listener(*self._metrics)
-            await self._private.start()
+    def _new_listener(self, message: Prepare) -> PrivateListener | None:
+        if message.metrics is None or message.metrics == self._metrics:
+            return None
+        return self._listener(*message.metrics)
 
     def _listener(self, host: str, port: int) -> PrivateListener:
         return PrivateListener(host, port, AllMetrics(self.overview), checks_of(self.control, self.overview))

@@ -63,20 +63,18 @@ class Proxy:
         self.overview = overview_of(control, self.report)
         self.operator = OperatorServer(built.control.runtime_dir, self.overview)
         await self.operator.start()
-        await self._serve_metrics(built)
+        self.private = await self._private_listener(built)
         return worker.ports
 
-    async def _serve_metrics(self, built: Built) -> None:
-        before, self.private = self.private, None
-        if before is not None:
-            await before.stop()
-        control, worker = self.control, self.worker
-        if built.worker.metrics is None or control is None or worker is None:
-            return
-        self.private = PrivateListener(
-            *built.worker.metrics, AllMetrics(self.overview), checks_of(control, self.overview)
+    async def _private_listener(self, built: Built) -> PrivateListener | None:
+        """Raises OSError when its address is taken."""
+        if built.worker.metrics is None or self.control is None:
+            return None
+        private = PrivateListener(
+            *built.worker.metrics, AllMetrics(self.overview), checks_of(self.control, self.overview)
         )
-        await self.private.start()
+        await private.start()
+        return private
 
     async def reload(self, built: Built) -> None:
         """Put another configuration in force without letting go of a connection.
@@ -86,17 +84,26 @@ class Proxy:
         control, worker = self.control, self.worker
         assert control is not None
         assert worker is not None
-        prepared = worker.prepare(built.worker)
+        moves = built.worker.metrics != self.built.worker.metrics
+        private = await self._private_listener(built) if moves else None
         try:
-            front = await control.prepare(built.control)
+            prepared = await asyncio.to_thread(worker.prepare, built.worker)
+            try:
+                front = await control.prepare(built.control)
+            except BaseException:
+                prepared.abandon()
+                raise
         except BaseException:
-            prepared.abandon()
+            if private is not None:
+                await private.stop()
             raise
         await control.adopt(front)
         await worker.adopt(prepared)
-        before, self.built = self.built, built
-        if built.worker.metrics != before.worker.metrics:
-            await self._serve_metrics(built)
+        self.built = built
+        if moves:
+            before, self.private = self.private, private
+            if before is not None:
+                await before.stop()
 
     def report(self) -> FleetReport:
         """What there is to say of this process and its configuration."""

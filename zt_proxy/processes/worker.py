@@ -90,7 +90,7 @@ class WorkerProcess:
         worker, leash = self._worker, self._leash
         match message:
             case Prepare():
-                leash.send(Prepared(message.epoch, self._prepare(message)))
+                leash.send(Prepared(message.epoch, await self._prepare(message)))
             case Commit(epoch):
                 if await self._commit(epoch):
                     leash.send(Committed(epoch))
@@ -109,12 +109,13 @@ class WorkerProcess:
 
     # ---- reload ----
 
-    def _prepare(self, message: Prepare) -> str:
+    async def _prepare(self, message: Prepare) -> str:
+        """In a thread: a large configuration must not keep requests waiting."""
         self._abandon()
         sockets = self._sockets(message.listeners)
         try:
             settings = unpack(WorkerSettings, message.settings)
-            self._prepared = (message, self._worker.prepare(settings, sockets))
+            self._prepared = (message, await asyncio.to_thread(self._worker.prepare, settings, sockets))
         except (ZtError, OSError, ValueError) as error:
             return str(error)
         return ""

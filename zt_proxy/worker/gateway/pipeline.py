@@ -479,13 +479,15 @@ class Gateway:
         if x.machine is not None:
             return self.machines.still_allowed(x, self.clock.now())
         route, entry = x.route, x.session
-        if route is None or entry is None or x.target is None:
-            return None
-        session = entry.session
-        if x.at > session.absolute_deadline or self.clock.now() >= session.absolute_deadline:
+        if route is None or x.target is None or x.relay is None:
+            return None  # the portal's, or not decided yet
+        session = entry.session if entry is not None else None
+        now = self.clock.now()
+        if session is not None and (x.at > session.absolute_deadline or now >= session.absolute_deadline):
             return Reason.SESSION_EXPIRED
+        principal = session.principal if session is not None else None
         decision = route.policy.decide(
-            Facts(self.clock.now(), route.name, x.head.method, x.target.path, x.client, session.principal, session)
+            Facts(now, route.name, x.head.method, x.target.path, x.client, principal, session)
         )
         if decision.effect is Effect.ALLOW or decision.challenge is ChallengeKind.REAUTH:
             return None  # a proof that grew old ends no stream that was opened with a fresh one
