@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from tests.lab.proxy import APP, Client, ProxyLab, Reply
-from tests.lab.upstream import OK
+from tests.lab.upstream import OK, Seen
 from tests.lab.waiting import descriptors, until
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.worker.edge.connection import Connection
@@ -81,6 +81,7 @@ AFTER: dict[str, str] = {
     "relay": f"{PIPELINE}._relay",
     "make a relay": "zt_proxy.worker.upstream.relay.Relay.__init__",
     "take a connection": "zt_proxy.worker.upstream.pool.UpstreamPool.take",
+    "connection is ready": "zt_proxy.worker.upstream.relay.Relay.upstream_ready",
     "send": "zt_proxy.worker.upstream.pool.UpstreamConnection.send",
 }
 """Between the decision and the platform's answer."""
@@ -190,7 +191,7 @@ class Steady:
         self.cookie = await self.lab.sign_in()
         await self._good()
         await self.rest()
-        self.files = descriptors()
+        self.files = self._files()
         self.tasks = running_tasks()
 
     # ---- requests ----
@@ -271,6 +272,10 @@ class Steady:
     def pools(self) -> list[UpstreamPool]:
         return [*self.worker._pools.values(), self.worker.gateway.portal_pool]
 
+    def _files(self) -> int:
+        """Open descriptors, without the kept connections to platforms: both their ends are in this process."""
+        return descriptors() - 2 * sum(pool.open for pool in self.pools)
+
     async def rest(self) -> None:
         """Wait until nothing is under way: no client, no request, no connection lent out."""
         await until(lambda: not self.connections)
@@ -294,7 +299,7 @@ class Steady:
         await self.rest()
         await self._good()
         await self.rest()
-        await until(lambda: descriptors() <= self.files)
+        await until(lambda: self._files() <= self.files)
         await until(lambda: not running_tasks() - self.tasks)
 
     async def on_record(self) -> None:
@@ -316,11 +321,17 @@ class Steady:
                 assert decision["id"] == answer.reply.header("x-request-id")
 
 
+def _unlike_the_last(request: Seen) -> bytes:
+    """An answer whose head the proxy has not seen before: what it remembers of heads goes another way."""
+    return OK.replace(b"\r\n\r\n", b"\r\nX-Path: %b\r\n\r\n" % request.target)
+
+
 @asynccontextmanager
 async def steady(**lab: Any) -> AsyncIterator[Steady]:
     """A proxy at rest; when the test is through with it, its records are looked at."""
     async with ProxyLab(**lab) as running:
-        running.upstream.answer = running.upstream.answer or OK
+        if running.upstream.answer is OK:
+            running.upstream.answer = _unlike_the_last
         proxy = Steady(running)
         await proxy.begin()
         yield proxy

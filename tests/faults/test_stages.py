@@ -17,6 +17,7 @@ from tests.faults.injection import (
     steady,
 )
 from tests.lab.proxy import allow
+from tests.lab.upstream import OK
 from tests.lab.waiting import until
 from zt_proxy.worker.settings import UpstreamSettings
 
@@ -102,6 +103,17 @@ async def test_a_fault_while_the_answer_comes_back_ends_it_or_leaves_it_right(se
             with proxy.fault(seam, fault) as met:
                 answer = await proxy.ask()
             assert met
+            await proxy.stands(answer)
+
+
+@pytest.mark.parametrize("seam", ANSWERING)
+async def test_a_fault_in_an_answer_like_the_one_before_ends_it_or_leaves_it_right(seam: str) -> None:
+    async with steady() as proxy:
+        proxy.lab.upstream.answer = OK
+        for fault in list(RAISING.values())[:2]:
+            await proxy.ask()
+            with proxy.fault(seam, fault):
+                answer = await proxy.ask()
             await proxy.stands(answer)
 
 

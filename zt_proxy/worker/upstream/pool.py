@@ -4,15 +4,25 @@ A connection goes back into the pool only after exactly one whole response to it
 """
 
 import asyncio
+import errno
 import socket
 import ssl
-from collections import deque
 from typing import Protocol, cast
+
+import structlog
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError, UpstreamError, ZtError
 from zt_proxy.worker.settings import UpstreamSettings
 from zt_proxy.worker.wire.h1_response import ResponseMemory, ResponseParser, ResponseSink
+
+WAITING = 1024
+"""Requests that may wait for a connection to one platform; for `connect_timeout` at most."""
+
+SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""What `connect` fails of when this machine has run out of something."""
+
+log = structlog.get_logger("zt_proxy.upstream")
 
 
 class Borrower(ResponseSink, Protocol):
@@ -37,7 +47,7 @@ class Borrower(ResponseSink, Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection. `borrower` is None while it is idle."""
 
-    __slots__ = ("_answered", "_parser", "_pool", "borrower", "idle_since", "reused", "transport", "tunnel")
+    __slots__ = ("_answered", "_parser", "_pool", "borrower", "idle_since", "lost", "reused", "transport", "tunnel")
 
     transport: asyncio.Transport
 
@@ -46,6 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._answered = False
         self.borrower: Borrower | None = None
         self.idle_since = 0.0
+        self.lost = False
         self.reused = False
         self.tunnel = False
         self._parser = ResponseParser(pool.heads)
@@ -87,6 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
         self._pool.forget(self)
         borrower, self.borrower = self.borrower, None
         if borrower is None:
@@ -139,7 +151,8 @@ class UpstreamPool:
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._connecting = 0
-        self._waiting: deque[tuple[float, Borrower]] = deque()
+        self._waiting: dict[Borrower, float] = {}
+        """Who waits for a connection, in the order of coming, and until when (monotonic seconds)."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._tls = _client_context(settings)
 
@@ -157,12 +170,23 @@ class UpstreamPool:
         while idle and not fresh:
             connection = idle.pop()
             if not connection.transport.is_closing():
-                borrower.upstream_ready(connection)
+                self._lend(connection, borrower)
                 return
         if len(self._open) + self._connecting >= self.settings.max_connections and not self._make_room():
-            self._waiting.append((self._monotonic() + self.settings.connect_timeout, borrower))
+            if len(self._waiting) >= WAITING:
+                borrower.upstream_failed(UnavailableError(Reason.UPSTREAM_BUSY, "too many wait for a connection"))
+                return
+            self._waiting[borrower] = self._monotonic() + self.settings.connect_timeout
             return
         self._start_connecting(borrower)
+
+    def _lend(self, connection: UpstreamConnection, borrower: Borrower) -> None:
+        """Hand a connection over; one on which the request could not even begin is nobody's any more."""
+        try:
+            borrower.upstream_ready(connection)
+        except BaseException:
+            connection.discard()
+            raise
 
     def _make_room(self) -> bool:
         if not self._idle:
@@ -181,9 +205,8 @@ class UpstreamPool:
         if connection.transport.is_closing():
             self.forget(connection)
             return
-        while self._waiting:
-            _, borrower = self._waiting.popleft()
-            borrower.upstream_ready(connection)
+        if self._waiting:
+            self._lend_safely(connection, self._next())
             return
         connection.idle_since = self._monotonic()
         self._idle.append(connection)
@@ -200,20 +223,35 @@ class UpstreamPool:
     def _fill(self) -> None:
         """There may be room for one who waits."""
         if self._waiting and len(self._open) + self._connecting < self.settings.max_connections:
-            self._start_connecting(self._waiting.popleft()[1])
+            self._start_connecting(self._next())
+
+    def _next(self) -> Borrower:
+        """Who has waited longest, and waits no more."""
+        borrower = next(iter(self._waiting))
+        del self._waiting[borrower]
+        return borrower
+
+    def _lend_safely(self, connection: UpstreamConnection, borrower: Borrower) -> None:
+        """As `_lend`, where the borrower is not the one who called: its fault is its own."""
+        try:
+            self._lend(connection, borrower)
+        except Exception:
+            log.exception("a request could not begin")
+            borrower.upstream_failed(ZtError(Reason.INTERNAL_ERROR))
 
     def abandon(self, borrower: Borrower) -> None:
         """A borrower that was still waiting went away."""
-        self._waiting = deque(entry for entry in self._waiting if entry[1] is not borrower)
+        self._waiting.pop(borrower, None)
 
     def sweep(self, now: float) -> None:
         """Close what was idle too long; give up on who waited too long. `now` is monotonic seconds."""
         limit = now - self.settings.idle_timeout
         while self._idle and self._idle[0].idle_since < limit:
             self._idle[0].discard()
-        while self._waiting and self._waiting[0][0] < now:
-            _, borrower = self._waiting.popleft()
-            borrower.upstream_failed(UnavailableError(Reason.UPSTREAM_BUSY, "all connections to the platform in use"))
+        while self._waiting and next(iter(self._waiting.values())) < now:
+            self._next().upstream_failed(
+                UnavailableError(Reason.UPSTREAM_BUSY, "all connections to the platform in use")
+            )
 
     async def close(self) -> None:
         """Drop everything, and wait until no connection attempt is left."""
@@ -231,13 +269,18 @@ class UpstreamPool:
             self._connecting -= 1
             self._fill()
             borrower.upstream_failed(_why(error))
-        except BaseException:
+        except BaseException:  # cancelled: the pool closes, or somebody ended the attempt from within
             self._connecting -= 1
+            borrower.upstream_failed(UpstreamError(Reason.UPSTREAM_UNREACHABLE, "the attempt was given up"))
             raise
         else:
             self._connecting -= 1
+            if connection.lost:  # before anybody heard of it
+                self._fill()
+                borrower.upstream_failed(UpstreamError(Reason.UPSTREAM_CLOSED, "the platform hung up at once"))
+                return
             self._open.add(connection)
-            borrower.upstream_ready(connection)
+            self._lend_safely(connection, borrower)
 
     async def _dial(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
@@ -276,4 +319,6 @@ def _why(error: BaseException) -> ZtError:
     if isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
         # The connection stood, else it had been refused: some platforms hang up on a handshake without an alert.
         return UpstreamError(Reason.UPSTREAM_TLS, "the platform ended the TLS handshake")
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
+        return UnavailableError(Reason.UPSTREAM_BUSY, str(error))  # ours, not the platform's
     return UpstreamError(Reason.UPSTREAM_UNREACHABLE, str(error))
