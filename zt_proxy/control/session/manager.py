@@ -9,16 +9,15 @@ Every change that a worker may not miss is committed with a rising number and th
 store cannot commit the end of a session, the session is dead all the same in this process, and `sweep` tries again.
 """
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from cachetools import LRUCache
 
 from zt_proxy.control.identity.types import VerifiedLogin
 from zt_proxy.control.session.directory import SessionDirectory
+from zt_proxy.control.session.ending import Changes, Endings
 from zt_proxy.control.session.live import Live
 from zt_proxy.control.session.logins import PendingLogins
 from zt_proxy.control.session.record import (
@@ -43,8 +42,6 @@ CACHED = 100_000
 """Sessions and handles kept in memory in front of the store."""
 FLUSH_EVERY = 5.0
 SWEEP_EVERY = 60.0
-TOGETHER = 500
-"""Sessions ended in one commit: look-ups wait no longer than for that."""
 
 log = structlog.get_logger(__name__)
 
@@ -80,16 +77,12 @@ class SessionManager:
         self._mac = CookieMac(worker_ring)
         self._ring = store_ring
         self._clock = clock
-        self._sequence = sequence
+        self._changes = Changes(sequence)
+        self._ended = Endings(store, self._changes, clock)
         self._live: LRUCache[str, Live] = LRUCache(CACHED)
         self._handles: LRUCache[bytes, tuple[str, str]] = LRUCache(CACHED)
         self._moved: dict[str, float] = {}
-        self._ended: dict[str, float] = {}
-        self._unwritten: set[str] = set()
         self._old_seal: set[str] = set()
-        self._ending: set[asyncio.Future[None]] = set()
-        self._changing = asyncio.Lock()
-        self._announce: Callable[[Invalidation], None] = _nobody
 
     @classmethod
     async def open(
@@ -119,7 +112,7 @@ class SessionManager:
 
     def on_change(self, announce: Callable[[Invalidation], None]) -> None:
         """Where invalidations go (`MemoryLink.invalidate`): after the commit, before the change counts as done."""
-        self._announce = announce
+        self._changes.announce = announce
 
     # a sign-in begins
 
@@ -164,13 +157,12 @@ class SessionManager:
             raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
         cookie = self._mac.issue()
         handle = self._mac.handle_hash(cookie)
-        async with self._changing:
-            sequence = self._sequence + 1
-            old = await self._store.replace_handle(HandleRow(handle, sid, host), sequence)
+        async with self._changes.lock:
+            old = await self._store.replace_handle(HandleRow(handle, sid, host), self._changes.sequence + 1)
             if old:
                 for hash_ in old:
                     self._handles.pop(hash_, None)
-                self._tell(sequence, sid, "handle-replaced")
+                self._changes.tell(sid, "handle-replaced")
         if old is None or sid in self._ended:
             raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
         self._handles[handle] = (sid, host)
@@ -230,15 +222,14 @@ class SessionManager:
         """
         if await self._alive(sid) is None:
             raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
-        async with self._changing:
+        async with self._changes.lock:
             live = self._live.get(sid)
             saved = False
             if live is not None:
                 record = live.record.unlocked(unlock_key(route, rule), at)
-                sequence = self._sequence + 1
-                saved = await self._store.save_blob(sid, seal_record(self._ring, record), sequence)
+                saved = await self._store.save_blob(sid, seal_record(self._ring, record), self._changes.sequence + 1)
                 live.record = record
-                self._tell(sequence, sid, "unlocked")
+                self._changes.tell(sid, "unlocked")
         if not saved or sid in self._ended:
             raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
 
@@ -251,12 +242,16 @@ class SessionManager:
 
     async def end_many(self, sids: Sequence[str], reason: str) -> None:
         """End several sessions, as `end`."""
-        await self._bury(sids, self._end(tuple(sids), reason))
+        for sid in sids:
+            self._live.pop(sid, None)
+            self._moved.pop(sid, None)
+        await self._ended.end(sids, reason)
 
     async def end_all(self, reason: str) -> int:
         """End every session there is; gives how many. As `end`."""
         sids = await self._store.sids()
-        await self._bury(sids, self._end_all(sids, reason))
+        self._forget_all()
+        await self._ended.end_all(sids, reason, self._forget_all)
         return len(sids)
 
     async def end_subject(self, issuer: str, subject: str, reason: str) -> int:
@@ -265,74 +260,16 @@ class SessionManager:
         await self.end_many(sids, reason)
         return len(sids)
 
-    async def _bury(self, sids: Sequence[str], ending: Coroutine[Any, Any, None]) -> None:
-        now = self._clock.now()
-        for sid in sids:
-            self._ended[sid] = now
-            self._live.pop(sid, None)
-            self._moved.pop(sid, None)
-        self._unwritten.update(sids)
-        # Whoever asked may go away; the end must still reach the store and every worker.
-        await asyncio.shield(self._keep(ending))
-
-    async def _end(self, sids: tuple[str, ...], reason: str) -> None:
-        failure: Exception | None = None
-        for first in range(0, len(sids), TOGETHER):
-            some = sids[first : first + TOGETHER]
-            async with self._changing:
-                try:
-                    await self._store.end_sessions(some, self._sequence + len(some))
-                    self._unwritten.difference_update(some)
-                except UnavailableError as error:
-                    failure = error  # the workers hear of all of them all the same
-                for sid in some:
-                    try:
-                        self._tell(self._sequence + 1, sid, reason)
-                    except Exception as error:
-                        failure = failure or error
-        log.info("sessions ended", sessions=len(sids), sid=sids[0] if len(sids) == 1 else "", reason=reason)
-        if failure is not None:
-            raise failure
-
-    async def _end_all(self, sids: tuple[str, ...], reason: str) -> None:
-        """Without handles and codes nobody comes in: that is one quick commit. The sessions themselves follow."""
-        async with self._changing:
-            try:
-                await self._store.drop_handles(self._sequence + 1)
-                self._live.clear()
-                self._handles.clear()
-            finally:
-                self._tell(self._sequence + 1, "", reason)
-        self._keep(self._finish())
-        log.info("sessions ended", sessions=len(sids), sid="all", reason=reason)
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
-        """Go on with it whoever stops waiting."""
-        task = asyncio.ensure_future(work)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        return task
-
-    async def _finish(self) -> None:
-        try:
-            await self._delete_ended()
-        except UnavailableError as error:  # the next sweep tries again
-            log.error("session store unavailable", detail=error.detail)
-
-    async def _delete_ended(self) -> None:
-        """Finish ends that are not in the store yet, in commits so small that look-ups do not wait for them."""
-        unwritten = tuple(self._unwritten)
-        for first in range(0, len(unwritten), TOGETHER):
-            some = unwritten[first : first + TOGETHER]
-            await self._store.end_sessions(some, self._sequence)
-            self._unwritten.difference_update(some)
+    def _forget_all(self) -> None:
+        self._live.clear()
+        self._handles.clear()
 
     # an operator looks
 
     @property
     def sequence(self) -> int:
         """Number of the last change."""
-        return self._sequence
+        return self._changes.sequence
 
     def last_activity(self, sid: str, stored: float) -> float:
         """When a person was last active, as far as anybody knows by now; `stored` is what the store says."""
@@ -359,17 +296,14 @@ class SessionManager:
     async def sweep(self) -> None:
         """End what is idle or past its time, drop stale logins, finish ends that could not be written."""
         now = self._clock.now()
-        await self._delete_ended()
+        await self._ended.finish()
         await self.flush()
         overdue = [sid for sid in await self._store.overdue(now) if self._over(sid, now)]
         if overdue:
             await self.end_many(overdue, Reason.SESSION_EXPIRED.value)
         await self._store.sweep(now)
         await self._reseal()
-        # A tombstone only guards look-ups that were under way; those are over long since.
-        for sid, at in tuple(self._ended.items()):
-            if at < now - SWEEP_EVERY and sid not in self._unwritten:
-                del self._ended[sid]
+        self._ended.prune(now - SWEEP_EVERY)
 
     def _over(self, sid: str, now: float) -> bool:
         """Whether a session that the store calls overdue really is: someone may have been active since it was asked."""
@@ -380,11 +314,11 @@ class SessionManager:
 
     async def _reseal(self) -> None:
         """After a rotation of the key ring, records that were read are written back under the new key."""
-        async with self._changing:
+        async with self._changes.lock:
             for sid in tuple(self._old_seal):
                 live = self._live.get(sid)
                 if live is not None:
-                    await self._store.save_blob(sid, seal_record(self._ring, live.record), self._sequence)
+                    await self._store.save_blob(sid, seal_record(self._ring, live.record), self._changes.sequence)
                 self._old_seal.discard(sid)
 
     async def run(self, pause: Callable[[float], Awaitable[None]]) -> None:
@@ -407,11 +341,6 @@ class SessionManager:
             await self.flush()
         finally:
             await self._store.close()
-
-    def _tell(self, sequence: int, sid: str, reason: str) -> None:
-        """Announce a change. Only under `_changing`: numbers must reach workers in the order of the commits."""
-        self._sequence = sequence
-        self._announce(Invalidation(sequence, sid, reason))
 
     async def _alive(self, sid: str) -> Live | None:
         """The session if both deadlines allow it; a dead one is ended here and now."""
@@ -449,7 +378,3 @@ class SessionManager:
             live.last_activity = moved
         self._live[row.sid] = live
         return live
-
-
-def _nobody(change: Invalidation) -> None:
-    """Before anyone listens, nobody has cached anything."""

@@ -11,53 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from zt_proxy.control.session.schema import FROM_1, SCHEMA, VERSION
 from zt_proxy.control.session.store import CodeRow, HandleRow, SessionRow, TransactionRow
 from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
 from zt_proxy.core.private import check_private
 
-VERSION = 2
 BUSY = 2.0
 """Seconds to wait for a lock that a backup or an inspecting operator holds."""
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS sessions (
-  sid TEXT PRIMARY KEY NOT NULL, subject BLOB NOT NULL, last_activity REAL NOT NULL, idle_timeout REAL NOT NULL,
-  absolute_deadline REAL NOT NULL, blob BLOB NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS sessions_subject ON sessions(subject);
-CREATE INDEX IF NOT EXISTS sessions_absolute ON sessions(absolute_deadline, sid);
-CREATE INDEX IF NOT EXISTS sessions_idle ON sessions(last_activity + idle_timeout);
-CREATE TABLE IF NOT EXISTS handles (
-  handle_hash BLOB PRIMARY KEY, sid TEXT NOT NULL REFERENCES sessions(sid) ON DELETE CASCADE,
-  host TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS handles_sid ON handles(sid, host);
-CREATE INDEX IF NOT EXISTS handles_host ON handles(host, sid);
-CREATE TABLE IF NOT EXISTS names (
-  name BLOB NOT NULL, sid TEXT NOT NULL REFERENCES sessions(sid) ON DELETE CASCADE,
-  PRIMARY KEY (name, sid)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS names_sid ON names(sid);
-CREATE TABLE IF NOT EXISTS codes (
-  code_hash BLOB PRIMARY KEY, expires REAL NOT NULL, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS transactions (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, state_hash BLOB NOT NULL UNIQUE, browser BLOB NOT NULL,
-  client TEXT NOT NULL, expires REAL NOT NULL, blob BLOB NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS transactions_client ON transactions(client, number);
-CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"""
-
-FROM_1 = """
-PRAGMA foreign_keys=OFF;
-BEGIN IMMEDIATE;
-CREATE TABLE sessions_2 (
-  sid TEXT PRIMARY KEY NOT NULL, subject BLOB NOT NULL, last_activity REAL NOT NULL, idle_timeout REAL NOT NULL,
-  absolute_deadline REAL NOT NULL, blob BLOB NOT NULL) STRICT;
-INSERT INTO sessions_2 SELECT sid, subject, last_activity, idle_timeout, absolute_deadline, blob FROM sessions;
-DROP TABLE sessions;
-ALTER TABLE sessions_2 RENAME TO sessions;
-PRAGMA user_version=2;
-COMMIT;
-PRAGMA foreign_keys=ON;
-"""
-"""A table without row ids keeps a quarter of a page of a row at most: with an ID token, 5 KiB a session, not 2."""
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
