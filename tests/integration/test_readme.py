@@ -5,6 +5,7 @@ A comment before a block, or alone, says what to do with it:
     test: start shows="TEXT"           leave it running; go on when it said TEXT
     test: serve shows="TEXT"           the same, and `restart` ends it with Ctrl-C and starts it again
     test: run exit=N shows="TEXT"      run it; N is 0 where it is left out
+    test: until shows="TEXT"           run it again and again until it says TEXT: something else has to notice first
     test: after PERSON PATH REASON     this person opens PATH in a browser, and the record has REASON
 """
 
@@ -72,6 +73,8 @@ class Newcomer:
             case "run":
                 status = int(found[1]) if (found := re.search(r"exit=(\d+)", rest)) else 0
                 await self.run(code, status, shows)
+            case "until":
+                await self.until(code, shows)
             case "after":
                 await self.open(*rest.split())
             case _:
@@ -98,6 +101,16 @@ class Newcomer:
         assert (process.returncode, shows in text) == (status, True), f"{code}\nsaid:\n{output.decode()}"
         for file in self.folder.glob("zt-proxy.yaml"):
             file.write_text(file.read_text().replace("9464", str(self.ports["9464"])))
+
+    async def until(self, code: str, shows: str) -> None:
+        output = b""
+        try:
+            async with asyncio.timeout(20):
+                while shows not in output.decode():
+                    async with self._shell(code) as process:
+                        output, _ = await process.communicate()
+        except TimeoutError:
+            raise AssertionError(f"{code}\nonly said:\n{output.decode()}") from None
 
     @asynccontextmanager
     async def _shell(self, code: str) -> AsyncIterator[asyncio.subprocess.Process]:
