@@ -24,6 +24,7 @@ import fcntl
 import mmap
 import os
 from pathlib import Path
+from struct import Struct
 from zlib import crc32
 
 from zt_proxy.core.errors import Reason, UnavailableError
@@ -39,8 +40,13 @@ _MARKER = 0xFFFF_FFFF
 _VERSION_WORD, _CAPACITY_WORD, _WORKER_WORD, _HEAD_WORD, _TAIL_WORD = 1, 2, 3, 8, 16
 _BOOT = slice(32, 64)
 _SMALLEST = 4096
+_GLANCE = 0.05
+"""Seconds between two looks of a busy writer at how far the reader is."""
 _PATIENCE = 100
 """Reads that may meet a frame whose bytes are not all visible yet before the ring counts as damaged."""
+
+
+_frame = Struct("<IId").pack
 
 
 class RingDamaged(Exception):
@@ -67,9 +73,11 @@ class RingWriter:
         "_end",
         "_head",
         "_limit",
+        "_look_again",
         "_map",
         "_offset",
         "_reserve",
+        "_room",
         "_times",
         "_words",
         "lease",
@@ -87,6 +95,9 @@ class RingWriter:
         self._end = _HEADER + self._capacity
         self._limit = self._capacity // 2
         self._reserve = self._limit // 8
+        self._room = 0
+        """The position up to which decisions may be written, as far as was looked."""
+        self._look_again = 0.0
         self.lease = lease
 
     @classmethod
@@ -124,52 +135,53 @@ class RingWriter:
     def check(self, now: float) -> None:
         """Ask before deciding; `now` is monotonic seconds, the same clock as given to `write`.
 
-        Raises UnavailableError(RECORD_UNAVAILABLE) when less than an eighth of the ring is free (kept for the ends of
+        Raises UnavailableError(RECORD_UNAVAILABLE) when less than an eighth of the room is free (kept for the ends of
         what is already allowed) or when the oldest unread record is older than the lease: the reader is gone or stuck.
         """
         tail = self._words[_TAIL_WORD]
         head = self._head
+        self._room = tail + self._limit - self._reserve
+        self._look_again = now + _GLANCE
         if tail == head:
             return
-        if self._limit - (head - tail) < self._reserve:
+        if head > self._room:
             raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
         if now - self._times[((_HEADER + tail % self._capacity) >> 3) + 1] > self.lease:
+            self._look_again = 0.0
             raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is not being read")
 
     def write(self, record: bytes, now: float, *, decision: bool = False) -> int:
         """Append a payload, all or nothing; gives its position.
 
-        With `decision` what `check` asks is asked as well. Raises UnavailableError(RECORD_UNAVAILABLE) when it does not
-        fit in what is free, or is larger than a quarter of the data.
+        With `decision` what `check` asks is asked as well, at least every 50 ms. Raises
+        UnavailableError(RECORD_UNAVAILABLE) when it does not fit in what is free, or is larger than a quarter of the
+        data.
         """
         length = len(record)
         span = (length + 31) & ~15
         offset = self._offset
-        end = self._end
-        words = self._words
         head = self._head
-        tail = words[_TAIL_WORD]
-        gap = end - offset if offset + span > end else 0
-        if head + gap + span - tail > self._limit or span > self._limit // 2:
-            raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
-        if decision and head != tail:  # as `check`, without another call
-            if self._limit - (head - tail) < self._reserve:
-                raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
-            if now - self._times[((_HEADER + tail % self._capacity) >> 3) + 1] > self.lease:
-                raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is not being read")
-        if gap:
-            words[offset >> 3] = _MARKER
-            self._times[(offset >> 3) + 1] = now
-            offset = _HEADER
-            head += gap
-        word = offset >> 3
-        self._map[offset + _FRAME : offset + _FRAME + length] = record
-        self._times[word + 1] = now
-        words[word] = length | crc32(record) << 32
+        if offset + span > self._end or head + span > self._room or now >= self._look_again:
+            head, offset = self._make_room(span, now, decision)
+        self._map[offset : offset + _FRAME + length] = _frame(length, crc32(record), now) + record
         offset += span
-        self._offset = offset if offset < end else _HEADER
-        words[_HEAD_WORD] = self._head = head + span  # published last: until here nothing was written
+        self._offset = offset if offset < self._end else _HEADER
+        self._words[_HEAD_WORD] = self._head = head + span  # published last: until here nothing was written
         return head
+
+    def _make_room(self, span: int, now: float, decision: bool) -> tuple[int, int]:
+        """Where a frame can begin (position, offset), a marker at the end of the data included."""
+        if decision:
+            self.check(now)
+        offset, head = self._offset, self._head
+        gap = self._end - offset if offset + span > self._end else 0
+        if head + gap + span > self._words[_TAIL_WORD] + self._limit or span > self._limit // 2:
+            raise UnavailableError(Reason.RECORD_UNAVAILABLE, "the record ring is full")
+        if gap:
+            self._words[offset >> 3] = _MARKER
+            self._times[(offset >> 3) + 1] = now
+            return head + gap, _HEADER
+        return head, offset
 
     def in_reach(self, position: int) -> bool:
         """A payload written now may refer to the one at `position`."""

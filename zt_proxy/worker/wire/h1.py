@@ -124,16 +124,25 @@ class RequestParser:
                 self._parse(data)
                 self._consider(data, cut)
                 return
-            line = REQUEST_LINE.fullmatch(data, 0, cut)
+            line = self._memory.lines.get(data[:cut]) or self._request_line(data, cut)
             if line is not None and cut < self._limit_target:
                 head = self._head = RequestHead(known.lines, known.noted)
-                head.method, head.target = line.groups()
+                head.method, head.target = line
                 head.ordinary = True
                 head.kind = known
                 self._busy = True
                 self._sink.on_ordinary(head)
                 return
         self._parse(data)
+
+    def _request_line(self, data: bytes, cut: int) -> tuple[bytes, bytes] | None:
+        """Method and target of an ordinary request's first line, whose line break ends at `cut`."""
+        line = REQUEST_LINE.fullmatch(data, 0, cut)
+        if line is None:
+            return None
+        method, target = line.groups()
+        self._memory.keep_line(data[:cut], method, target)
+        return method, target
 
     def _consider(self, data: bytes, cut: int) -> None:
         """Remember the header block of what was just parsed, if `data` was one ordinary request and nothing else."""

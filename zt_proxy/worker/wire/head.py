@@ -51,11 +51,21 @@ class HeadMemory:
 
     BLOCKS = 1024
     BLOCK_BYTES = 4096
+    LINES = 4096
+    LINE_BYTES = 512
 
-    __slots__ = ("blocks",)
+    __slots__ = ("blocks", "lines")
 
     def __init__(self) -> None:
         self.blocks: dict[bytes, HeadKind] = {}
+        self.lines: dict[bytes, tuple[bytes, bytes]] = {}
+        """Request lines, line break included, that say GET or HEAD in origin form: method and target."""
+
+    def keep_line(self, line: bytes, method: bytes, target: bytes) -> None:
+        if len(line) <= self.LINE_BYTES:
+            if len(self.lines) >= self.LINES:
+                self.lines.clear()
+            self.lines[line] = method, target
 
     def keep(self, block: bytes, head: "RequestHead") -> None:
         if len(block) <= self.BLOCK_BYTES:
