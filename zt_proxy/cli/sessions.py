@@ -157,10 +157,10 @@ def revoke(
     raise typer.Exit(0 if done["in_force"] else UNCONFIRMED)
 
 
-def _make_sure(count: int) -> None:
+def _make_sure(count: int | None) -> None:
     if not sys.stdin.isatty():
         raise fail("--all ends every session; say --yes if that is meant")
-    if not typer.confirm(f"End all {count} sessions, and cut what they have open?"):
+    if not typer.confirm(f"End all {count or ''} sessions, and cut what they have open?"):
         raise typer.Exit(NOT_THERE)
 
 

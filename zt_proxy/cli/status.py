@@ -97,11 +97,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
     configuration, record = found["configuration"], found["record"]
     since = ago(found["at"] - configuration["loaded"]) if configuration["loaded"] else "the start"
     listeners = ", ".join(f"{each['name']} {each['address']}" for each in found["listeners"])
+    sessions = "?" if found["sessions"] is None else found["sessions"]
     durable = "every record is durable" if record["ok"] else "RECORDS ARE NOT BECOMING DURABLE"
     return [
         f"configuration  epoch {configuration['epoch']}, for {since}  {plain(configuration['path'])}".rstrip(),
         f"listeners      {plain(listeners) or 'none'}",
-        f"sessions       {found['sessions']}; {found['open']} requests and streams of signed-in people under way",
+        f"sessions       {sessions}; {found['open']} requests and streams of signed-in people under way",
         f"audit log      line {record['seq']}; {durable}; fullest ring {record['ring_used']:.0%}",
     ]
 

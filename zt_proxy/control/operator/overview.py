@@ -79,7 +79,8 @@ class Status(msgspec.Struct, frozen=True):
     workers: tuple[WorkerStatus, ...]
     sequence: int
     """The last change that workers have to apply."""
-    sessions: int
+    sessions: int | None
+    """None: the store cannot say."""
     open: int
     """Requests, streams and WebSockets of signed-in people under way."""
     record: Record
@@ -113,10 +114,11 @@ class Overview:
         return self.sessions.directory()
 
     async def status(self) -> Status:
-        """Everything at once. Raises UnavailableError when the store cannot be asked."""
+        """Everything at once; what cannot say anything is itself one of the problems."""
         now = self.clock.now()
         fleet, audit = self.fleet(), self.audit
         reports, streams = await asyncio.gather(self.ask(STATUS, WorkerReport), self.streams())
+        sessions, silent = await self._count()
         workers = tuple(_worker(state, report) for state, report in reports)
         ring_used = max((worker.ring_used for worker in workers), default=0.0)
         record = Record(not audit.problem(), audit.problem(), audit.seq, ring_used)
@@ -131,12 +133,18 @@ class Overview:
             workers_wanted=fleet.workers,
             workers=workers,
             sequence=self.link.sequence,
-            sessions=await self.directory.count(),
+            sessions=sessions,
             open=sum(streams.sessions.values()) + sum(streams.integrations.values()),
             record=record,
             listeners=fleet.listeners,
-            problems=(*_problems(fleet, workers, record), *self.notes()),
+            problems=(*_problems(fleet, workers, record), *silent, *self.notes()),
         )
+
+    async def _count(self) -> tuple[int | None, tuple[str, ...]]:
+        try:
+            return await self.directory.count(), ()
+        except UnavailableError as error:
+            return None, (words(error),)
 
     async def streams(self) -> OpenStreams:
         """What is open on all workers together. A worker that does not answer counts as one with nothing open."""
