@@ -24,6 +24,7 @@ from zt_proxy.link.messages import (
     LEASE_LOST,
     RESYNC,
     VERSION,
+    Answer,
     Applied,
     Beat,
     Change,
@@ -265,6 +266,7 @@ async def test_without_a_renewal_the_lease_runs_out_and_everything_is_dropped(ma
     [
         [lambda hello: Renew(hello.at, 0)],
         [welcome(5.0), lambda hello: Renew(hello.at + 3600, 0)],
+        [welcome(5.0), lambda hello: Renew(hello.at - 6, 0), lambda hello: Beat(1.0)],
         [welcome(5.0), lambda hello: Renew(hello.at, 1)],
         [welcome(5.0), lambda hello: Change(2, Invalidation(2, "s", "x")), lambda hello: Renew(hello.at, 2)],
         [welcome(5.0), welcome(5.0), lambda hello: Renew(hello.at, 0)],
@@ -272,7 +274,17 @@ async def test_without_a_renewal_the_lease_runs_out_and_everything_is_dropped(ma
         [welcome(5.0, drop=False), lambda hello: Renew(hello.at, 0)],
         [lambda hello: Beat(1.0)],
     ],
-    ids=["unwelcomed", "future", "gap", "skipped", "twice", "for-ever", "no-start", "other-direction"],
+    ids=[
+        "unwelcomed",
+        "future",
+        "asked-for-long-ago",
+        "gap",
+        "skipped",
+        "twice",
+        "for-ever",
+        "no-start",
+        "other-direction",
+    ],
 )
 async def test_a_lease_that_does_not_follow_the_rules_is_none(make: Make, words: list[Any]) -> None:
     links = await make()
@@ -288,6 +300,40 @@ async def test_a_lease_that_does_not_follow_the_rules_is_none(make: Make, words:
     client.start()
     await until(lambda: came >= 2)  # it was cut, and tried again
     assert not client.alive()
+    await client.close()
+    server.close()
+
+
+@pytest.mark.case("ZT-NET-02")
+async def test_an_answer_that_arrives_together_with_its_own_revocation_does_not_count(make: Make) -> None:
+    """Whoever waits for the answer runs only after both were read."""
+    links = await make()
+    path = links.directory / "glued.sock"
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                size = int.from_bytes(await reader.readexactly(4), "big")
+                match msgspec.msgpack.decode(await reader.readexactly(size), type=Up):
+                    case Hello() as hello:
+                        writer.write(frame(welcome(60.0)(hello)) + frame(Renew(hello.at, 0)))
+                    case Lookup() as look_up if not asked:
+                        asked += 1
+                        change = Change(1, Invalidation(1, SESSION.sid, "signed-out"))
+                        writer.write(frame(Answer(look_up.id, SESSION)) + frame(change))
+                    case Lookup() as look_up:
+                        asked += 1
+                        writer.write(frame(Answer(look_up.id)))
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, str(path))
+    client = LinkClient(path, SystemClock(), number=1, boot="b")
+    client.start()
+    await client.ready(5)
+    assert await client.session(HANDLE, SESSION.host) is None
+    assert asked == 2
     await client.close()
     server.close()
 

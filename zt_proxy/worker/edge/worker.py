@@ -307,9 +307,7 @@ class Worker:
 
     def idle_note(self, note: IdleNote) -> None:
         """A route of some worker found a session idle: it is so here, too."""
-        known = self.sessions.idle_at.get((note.sid, note.route))
-        if known is None or known < note.at:
-            self.sessions.found_idle(note.sid, note.route, note.at)
+        self.sessions.note_idle(note.sid, note.route, note.at)
 
     # ---- parts ----
 

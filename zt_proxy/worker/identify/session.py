@@ -132,10 +132,19 @@ class SessionCache:
             self._link.activity(entry.session.sid, now)
 
     def found_idle(self, sid: str, route: str, now: float) -> None:
-        """Note it; bounded, the oldest note goes first."""
-        if len(self.idle_at) >= self._capacity:
-            del self.idle_at[next(iter(self.idle_at))]
-        self.idle_at[sid, route] = now
+        """A route found this session idle: so it is on every worker."""
+        self.note_idle(sid, route, now)
+        self._link.idle_note(sid, route, now)
+
+    def note_idle(self, sid: str, route: str, at: float) -> None:
+        """What this worker, or another, found. The latest counts; bounded, the oldest note goes first."""
+        known = self.idle_at.get((sid, route))
+        if known is None:
+            if len(self.idle_at) >= self._capacity:
+                del self.idle_at[next(iter(self.idle_at))]
+        elif known >= at:
+            return
+        self.idle_at[sid, route] = at
 
     def forget(self, sid: str) -> None:
         """Drop what is cached of a session; an empty sid drops everything."""
