@@ -15,6 +15,7 @@ from zt_proxy.config.check_rules import check_match
 from zt_proxy.config.problems import Mark, nearest
 from zt_proxy.config.schema import Listener
 from zt_proxy.config.schema_machines import CertificateMatch, ClientCertificates, Integration
+from zt_proxy.config.schema_routes import Route
 from zt_proxy.control.integrations import crl
 from zt_proxy.worker.identify.certificate import CertificateFacts, parse_name, read_certificate
 from zt_proxy.worker.settings import CertificateMatch as Matching
@@ -35,6 +36,7 @@ def check(checking: Checking) -> None:
         _integration(checking, name, integration)
     _mistaken(checking)
     _way_in(checking)
+    _reach(checking)
 
 
 # ---- listeners ----
@@ -196,6 +198,45 @@ def _integration(checking: Checking, name: str, integration: Integration) -> Non
         check_match(checking, route, scope)
         if scope.methods is None and scope.paths is None:
             problems.warning(scope.start, f"integration `{name}` may do everything on route `{scope.route}`")
+
+
+def _reach(checking: Checking) -> None:
+    """Routes whose port is one where nobody is asked for a certificate. Where ports are mapped, nothing is said."""
+    schema = checking.schema
+    wanted = {scope.route for one in schema.integrations.values() for scope in one.allow}
+    asking = [listener for listener in schema.listen if listener.client_certificates]
+    for route in schema.routes:
+        host, port = _place(checking, route)
+        here = [listener for listener in schema.listen if _port(listener) == port]
+        if route.name not in wanted or not here or not asking or any(_asks(listener, host) for listener in here):
+            continue
+        other = next((_port(listener) for listener in asking if _asks(listener, host)), None)
+        checking.problems.warning(
+            route.at("host"),
+            f"nobody is asked for a certificate at `{host}` on port {port}, so no integration gets to `{route.name}`",
+            hint=f"`host: {host}:{other}` if they come in at that port" if other else "",
+        )
+
+
+def _place(checking: Checking, route: Route) -> tuple[str, int]:
+    try:
+        return names.public_host(route.host, checking.portal_port)
+    except ValueError:
+        return "", 0  # told where routes are checked
+
+
+def _port(listener: Listener) -> int:
+    try:
+        return names.bind(listener.address)[1]
+    except ValueError:
+        return -1
+
+
+def _asks(listener: Listener, host: str) -> bool:
+    return any(
+        not terms.hosts or host in terms.hosts or f"*.{_parent(host)}" in terms.hosts
+        for terms in listener.client_certificates
+    )
 
 
 def _certificate(checking: Checking, match: CertificateMatch) -> None:

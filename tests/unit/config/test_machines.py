@@ -174,3 +174,18 @@ def test_each_authority_needs_a_list_when_any_has_one(place: Path) -> None:
     (place / "both.pem").write_bytes(both)
     (problem,) = said(place, text("{ca: both.pem, crl: certs/list-fresh.pem}"))
     assert "every certificate it issued would be refused" in problem
+
+
+def test_a_route_at_a_port_where_nobody_is_asked_is_a_warning_that_names_the_right_one(place: Path) -> None:
+    second = (
+        '  - {name: machines, address: "0.0.0.0:9443", tls: {certificate: certs/site.pem, key: certs/site.key},'
+        " client_certificates: {ca: certs/ca.pem, required: true}}\nportal:"
+    )
+    two = text("").replace("portal:", second)
+    (problem,) = said(place, two)
+    assert "warning: nobody is asked for a certificate at `flows.example.com` on port 8443" in problem
+    assert "`host: flows.example.com:9443`" in problem
+    assert said(place, two.replace("host: flows.example.com", 'host: "flows.example.com:9443"')) == []
+    assert said(place, text("{ca: certs/ca.pem, hosts: [flows.example.com]}")) == []
+    (problem,) = said(place, text("{ca: certs/ca.pem, hosts: [auth.example.com]}"))
+    assert "no integration gets to `builder`" in problem

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zt_proxy.config.units import duration, rate, show_duration, show_size, size
+from zt_proxy.config.units import duration, end_of, frequency, rate, show_duration, show_size, size
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,37 @@ def test_anything_else_raises_nothing_but_value_error(value: object) -> None:
     for read in (duration, size, rate):
         with contextlib.suppress(ValueError):
             assert read(value) >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "each_second"), [("20/s", 20), ("600/m", 10), ("5000/h", 5000 / 3600), ("1/h", 1 / 3600)]
+)
+def test_a_frequency_is_read_in_requests_a_second(text: str, each_second: float) -> None:
+    assert frequency(text) == pytest.approx(each_second)
+
+
+@pytest.mark.parametrize("value", ["", "20", 20, "0/s", "-1/s", "20/d", "20 /s", "1.5/s", "٣/s", None, True])
+def test_what_is_no_frequency_is_refused_with_examples(value: object) -> None:
+    with pytest.raises(ValueError, match="expected one such as `20/s`"):
+        frequency(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2027-01-15", 1_800_057_600),
+        ("2027-01-15T08:00:00Z", 1_800_000_000),
+        ("2027-01-15 09:00:00+01:00", 1_800_000_000),
+        ("2028-02-29", 1_835_481_600),
+    ],
+)
+def test_a_day_ends_with_its_last_moment_and_a_moment_with_itself(text: str, seconds: float) -> None:
+    assert end_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "value", ["", "2027-13-01", "2027-02-30", "tomorrow", "2027-06-30T12:00:00", 20270630, None, "9999-12-31"]
+)
+def test_what_is_no_date_is_refused_with_examples(value: object) -> None:
+    with pytest.raises(ValueError, match="expected a day such as `2027-06-30`"):
+        end_of(value)

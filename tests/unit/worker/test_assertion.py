@@ -6,12 +6,13 @@ import subprocess
 from pathlib import Path
 
 import jwt
+import msgspec
 import pytest
 
 from zt_proxy.control.assertion_keys import AssertionKeys
 from zt_proxy.core.clock import ManualClock
-from zt_proxy.core.errors import ConfigurationError, UnavailableError
-from zt_proxy.core.session import Principal, Session
+from zt_proxy.core.errors import ClientError, ConfigurationError, UnavailableError
+from zt_proxy.core.session import Machine, Principal, Session
 from zt_proxy.link.messages import SigningKey
 from zt_proxy.worker.identify.assertion import AssertionSigner
 
@@ -213,3 +214,46 @@ def test_the_signature_is_sixty_four_bytes_whatever_its_numbers(signer: Assertio
     for _ in range(300):
         signature = signer.portal_header(host="h", client="c", sid=None, request_id="r").rsplit(b".", 1)[1]
         assert len(base64.urlsafe_b64decode(signature + b"==")) == 64
+
+
+def machine(clock: ManualClock, until: float = 40_000.0) -> Machine:
+    principal = Principal("integration:crm", "", "", name="crm", integration="crm", owner="ops@example.com")
+    return Machine(principal, "ab" * 32, clock.now() + until)
+
+
+def test_an_integration_is_named_and_has_no_session(
+    signer: AssertionSigner, keys: AssertionKeys, clock: ManualClock
+) -> None:
+    one = machine(clock)
+    signed = signer.machine(one, "flows", "builder")
+    now = int(clock.now())
+    assert claims_of(signed.token, keys) == {
+        "iss": ISSUER, "aud": "flows", "sub": "integration:crm", "name": "crm", "integration": "crm",
+        "groups": [], "roles": [], "amr": [], "iat": now, "nbf": now, "exp": now + 120,
+    }  # fmt: skip
+    assert signer.machine(one, "flows", "builder") is signed
+    assert signer.machine(machine(clock, 9.0), "flows", "builder") is not signed, "another certificate, or another end"
+
+
+def test_a_statement_about_a_machine_ends_with_its_certificate(
+    signer: AssertionSigner, keys: AssertionKeys, clock: ManualClock
+) -> None:
+    claims = claims_of(signer.machine(machine(clock, 30.0), "flows", "builder").token, keys)
+    assert claims["exp"] == int(clock.now()) + 30
+    clock.advance(16)
+    assert signer.machine(machine(clock), "flows", "builder").signed_at == int(clock.now())
+
+
+def test_a_person_whose_provider_calls_them_like_a_machine_gets_no_statement(
+    signer: AssertionSigner, clock: ManualClock
+) -> None:
+    person = msgspec.structs.replace(
+        session(clock), principal=Principal("integration:crm", "https://idp.example", "corp")
+    )
+    with pytest.raises(ClientError, match="credentials-mixed"):
+        signer.header(person, "flows", "builder")
+
+
+def test_the_portals_audience_is_for_no_machine(signer: AssertionSigner, clock: ManualClock) -> None:
+    with pytest.raises(ConfigurationError):
+        signer.machine(machine(clock), "zt-portal", "builder")
