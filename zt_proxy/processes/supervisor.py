@@ -8,7 +8,6 @@ by a sibling after a second, from the same sockets, until its own worker is back
 """
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import gc
@@ -16,7 +15,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -27,67 +26,29 @@ from zt_proxy.core.clock import Clock, SystemClock
 from zt_proxy.core.errors import ConfigurationError, ZtError
 from zt_proxy.core.private import private_directory
 from zt_proxy.link.status import FleetReport, ListenerReport, ProcessReport
-from zt_proxy.processes.child import Child, Role, first
+from zt_proxy.processes.child import Child
 from zt_proxy.processes.leash import (
     Abandon,
     Begin,
     Commit,
     Committed,
-    GiveBack,
-    Lend,
     Prepare,
     Prepared,
     Standing,
     pack,
 )
 from zt_proxy.processes.reload import Reloader
+from zt_proxy.processes.slot import OVERTIME, Slot, gone_within
 from zt_proxy.processes.sockets import Sockets
 from zt_proxy.worker.edge.sockets import Key
 
-EMPTY = 1.0
-"""Seconds that a slot may be without a worker before a sibling serves it."""
-COVER = 0.25
-SHORTEST, LONGEST = 0.25, 10.0
-"""Seconds of pause before a child that did not even start is tried again; doubled each time."""
 BUILD, SWAP = 15.0, 5.0
 """Seconds for a child to build a new world, and to put it in force."""
-OVERTIME = 5.0
-"""Seconds that a child may take to end beyond its drain."""
 TAKEN = 2.0
 """Seconds to wait for the addresses of a predecessor that died a moment ago."""
 LOCK = "supervisor.lock"
 
 log = structlog.get_logger("zt_proxy.supervisor")
-
-
-class Slot:
-    """A place for one process, whichever process fills it."""
-
-    def __init__(self, role: Role, number: int = 0) -> None:
-        self.role: Role = role
-        self.number = number
-        self.child: Child | None = None
-        """Who serves."""
-        self.coming: Child | None = None
-        """Who will, once it is ready."""
-        self.former: list[Child] = []
-        """Who did, and drains."""
-        self.lender: Child | None = None
-        self.restarts = 0
-        self.up = asyncio.Event()
-        """It has had a process that serves."""
-        self.unwanted = asyncio.Event()
-        self.renew = asyncio.Event()
-
-    @property
-    def name(self) -> str:
-        return "control" if self.role == "control" else f"worker-{self.number}"
-
-    def living(self) -> Iterator[Child]:
-        """Every process of this slot."""
-        for child in (self.child, self.coming, *self.former):
-            if child is not None and not child.gone.is_set():
-                yield child
 
 
 class Supervisor:
@@ -99,16 +60,16 @@ class Supervisor:
         self._since = self._clock.now()
         self._built = built
         self._sockets = Sockets()
-        self._control = Slot("control")
+        self._control = Slot(self, "control")
         self._workers: list[Slot] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()
         """Held while a configuration is taken over: nobody is born into one that is just being left."""
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._impatient = asyncio.Event()
         self._fatal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._serving = False
-        self._reloader = Reloader(path, built, self._take_over, self._clock, self._announce)
+        self.serving = False
+        self._reloader = Reloader(path, built, self._take_over, self._clock, self.announce)
 
     async def run(self) -> int:
         """Serve until a signal; gives the exit code."""
@@ -127,11 +88,11 @@ class Supervisor:
             lock.close()
 
     async def _run(self) -> int:
-        self._begin(self._control)
+        self.attend(self._control.keep())
         for number in range(self._built.workers):
             self._add(number)
         started = asyncio.gather(*(slot.up.wait() for slot in self._slots()))
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        stopping = asyncio.ensure_future(self.stopping.wait())
         await asyncio.wait((started, self._fatal, stopping), return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         code = 0
@@ -139,11 +100,11 @@ class Supervisor:
             log.error("cannot start", problem=self._fatal.result())
             code = 1
         elif not stopping.done():
-            self._serving = True
+            self.serving = True
             gc.collect()
             gc.freeze()
             self._say_serving()
-            reloading = self._spawn_task(self._reloader.run())
+            reloading = self.attend(self._reloader.run())
             await stopping
             reloading.cancel()
         await self._stop(self._built.worker.drain if code == 0 else 0.0)
@@ -167,9 +128,9 @@ class Supervisor:
 
     def _asked_to_stop(self) -> None:
         """The second time in a row is meant to be at once."""
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             self._impatient.set()
-        self._stopping.set()
+        self.stopping.set()
 
     # ---- what it owns ----
 
@@ -189,44 +150,34 @@ class Supervisor:
 
     # ---- slots ----
 
+    @property
+    def drain(self) -> float:
+        return self._built.worker.drain
+
     def _add(self, number: int) -> None:
-        slot = Slot("worker", number)
+        slot = Slot(self, "worker", number)
         self._workers.append(slot)
-        self._begin(slot)
+        self.attend(slot.keep())
+        self.attend(slot.cover())
 
-    def _begin(self, slot: Slot) -> None:
-        self._spawn_task(self._keep(slot))
-        if slot.role == "worker":
-            self._spawn_task(self._cover(slot))
+    def _slots(self) -> tuple[Slot, ...]:
+        return (self._control, *self._workers)
 
-    async def _keep(self, slot: Slot) -> None:
-        """See to it that the slot has a process, until it is not wanted any more."""
-        pause = 0.0
-        while not (slot.unwanted.is_set() or self._stopping.is_set()):
-            async with self._changing:
-                if self._stopping.is_set():
-                    return
-                child = slot.coming = self._spawn(slot)
-                slot.renew.clear()
-            self._announce()
-            started = await child.started_or_gone()
-            slot.coming = None
-            if not started:
-                pause = await self._could_not_start(slot, child, pause)
-                continue
-            pause = 0.0
-            self._take_post(slot, child)
-            await first(child.gone, child.leaving, slot.renew, slot.unwanted)
-            if child.gone.is_set():
-                self._lost(slot, child)
-        if slot.child is not None and slot.unwanted.is_set():
-            self._dismiss(slot, slot.child)
-            slot.child = None
+    def row(self, slot: Slot) -> Mapping[Key, socket.socket]:
+        return self._sockets.row(slot.number) if slot.role == "worker" else {}
 
-    def _spawn(self, slot: Slot) -> Child:
+    def siblings(self, slot: Slot) -> Iterator[Slot]:
+        return (other for other in self._workers if other is not slot)
+
+    def failed(self, problem: str) -> None:
+        """Only of a start: later, what fails is tried again."""
+        if not self.serving and not self._fatal.done():
+            self._fatal.set_result(problem)
+
+    def spawn(self, slot: Slot) -> Child:
         built = self._built
         worker = slot.role == "worker"
-        row = self._sockets.row(slot.number) if worker else {}
+        row = self.row(slot)
         begin = Begin(
             settings=pack(built.worker if worker else built.control),
             number=slot.number,
@@ -239,75 +190,6 @@ class Supervisor:
         )
         return Child.spawn(slot.role, begin, row, self._clock.now())
 
-    async def _could_not_start(self, slot: Slot, child: Child, pause: float) -> float:
-        """Say so and wait, longer each time; gives how long."""
-        if self._stopping.is_set() or child.draining:
-            return 0.0
-        if child.problem and not self._serving and not self._fatal.done():
-            self._fatal.set_result(child.problem)
-        slot.restarts += 1
-        pause = min(max(2 * pause, SHORTEST), LONGEST)
-        log.error("a process cannot start", child=slot.name, code=child.code, problem=child.problem, again_in=pause)
-        self._announce()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await first(self._stopping, slot.unwanted)
-        return pause
-
-    def _take_post(self, slot: Slot, child: Child) -> None:
-        """The new process serves; only now may the one before it go."""
-        if slot.lender is not None:
-            slot.lender.tell(GiveBack(slot.number))
-            slot.lender = None
-        before, slot.child = slot.child, child
-        slot.up.set()
-        if before is not None:
-            self._dismiss(slot, before)
-        if self._serving:
-            log.info("a process serves", child=slot.name, pid=child.pid)
-        self._announce()
-
-    def _dismiss(self, slot: Slot, child: Child) -> None:
-        slot.former.append(child)
-        child.drain(self._built.worker.drain)
-        self._spawn_task(self._see_off(slot, child, self._built.worker.drain + OVERTIME))
-
-    async def _see_off(self, slot: Slot, child: Child, seconds: float) -> None:
-        await _gone_within(child, seconds)
-        slot.former.remove(child)
-        self._announce()
-
-    def _lost(self, slot: Slot, child: Child) -> None:
-        if slot.child is child:
-            slot.child = None
-        slot.restarts += 1
-        if not self._stopping.is_set():
-            log.error("a process ended; starting it again", child=slot.name, pid=child.pid, code=child.code)
-        self._announce()
-
-    async def _cover(self, slot: Slot) -> None:
-        """While the slot has no worker, let a sibling serve its sockets."""
-        empty_since = None
-        loop = asyncio.get_running_loop()
-        while not (slot.unwanted.is_set() or self._stopping.is_set()):
-            if slot.child is not None:
-                empty_since = None
-            elif empty_since is None:
-                empty_since = loop.time()
-            elif loop.time() - empty_since >= EMPTY and (slot.lender is None or slot.lender.gone.is_set()):
-                self._lend(slot)
-            await asyncio.sleep(COVER)
-
-    def _lend(self, slot: Slot) -> None:
-        for other in self._workers:
-            sibling = other.child
-            if sibling is not None and not sibling.gone.is_set() and not sibling.draining:
-                row = self._sockets.row(slot.number)
-                sibling.tell(Lend(slot.number, tuple(row)), list(row.values()))
-                slot.lender = sibling
-                log.warning("a slot is served by a sibling", child=slot.name, by=sibling.name)
-                return
-
     # ---- reload ----
 
     async def _take_over(self, built: Built, epoch: int) -> None:
@@ -315,7 +197,7 @@ class Supervisor:
 
         Raises ConfigurationError or OSError, with the old one in force everywhere.
         """
-        async with self._changing:
+        async with self.changing:
             addition = self._sockets.extend(built.worker.listeners, built.workers)
             concerned = [child for slot in self._slots() for child in slot.living() if child.ready.is_set()]
             try:
@@ -374,10 +256,7 @@ class Supervisor:
 
     # ---- what it says ----
 
-    def _slots(self) -> tuple[Slot, ...]:
-        return (self._control, *self._workers)
-
-    def _announce(self) -> None:
+    def announce(self) -> None:
         """Tell control what only we know."""
         control = self._control.child
         if control is not None:
@@ -386,8 +265,7 @@ class Supervisor:
     def report(self) -> FleetReport:
         processes = [ProcessReport("supervisor", os.getpid(), self._since)]
         for slot in self._slots():
-            found = [_report(slot, child) for child in slot.living()]
-            processes += found or [ProcessReport(slot.name, 0, 0.0, slot.restarts, "down")]
+            processes += slot.report()
         ports = self._sockets.ports()
         return FleetReport(
             processes=tuple(processes),
@@ -406,18 +284,18 @@ class Supervisor:
 
     async def _stop(self, drain: float) -> None:
         """Workers first: control has to make durable what they recorded."""
-        self._stopping.set()
+        self.stopping.set()
         log.info("draining", seconds=drain)
         workers = [child for slot in self._workers for child in slot.living()]
         for child in workers:
             child.drain(drain)
-        hurry = self._spawn_task(self._hurry(workers))
-        await asyncio.gather(*(_gone_within(child, drain + OVERTIME) for child in workers))
+        hurry = self.attend(self._hurry(workers))
+        await asyncio.gather(*(gone_within(child, drain + OVERTIME) for child in workers))
         hurry.cancel()
         rest = list(self._control.living())
         for child in rest:
             child.drain(0.0)
-        await asyncio.gather(*(_gone_within(child, 2 * OVERTIME) for child in rest))
+        await asyncio.gather(*(gone_within(child, 2 * OVERTIME) for child in rest))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -428,8 +306,8 @@ class Supervisor:
         for child in children:
             child.drain(0.0)
 
-    def _spawn_task(self, coroutine: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
+    def attend(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -454,24 +332,6 @@ class _Lock:
 
     def close(self) -> None:
         os.close(self._descriptor)
-
-
-def _report(slot: Slot, child: Child) -> ProcessReport:
-    if child.draining:
-        return ProcessReport(slot.name, child.pid, child.started, slot.restarts, "draining")
-    state = "running" if child.ready.is_set() else "starting"
-    return ProcessReport(slot.name, child.pid, child.started, slot.restarts, state)  # type: ignore[arg-type]
-
-
-async def _gone_within(child: Child, seconds: float) -> None:
-    """Wait for the end; past the time, make it."""
-    try:
-        async with asyncio.timeout(seconds):
-            await child.gone.wait()
-    except TimeoutError:
-        log.error("a process did not end in time; killing it", child=child.name, pid=child.pid)
-        child.kill()
-        await child.gone.wait()
 
 
 async def serve(path: Path, built: Built) -> int:
