@@ -107,6 +107,25 @@ async def test_a_session_revoked_while_it_was_looked_up_is_asked_for_again(links
     assert authority.asked == 2
 
 
+async def test_one_change_may_end_many_sessions_and_concerns_each_of_them(links: Links, authority: Authority) -> None:
+    worker = HearingWorker()
+    link = await links.join(worker)
+    link.idle_note("s1", "flows", 50.0)
+    await until(lambda: len(worker.notes) == 1)
+    authority.go.clear()
+    look_up = asyncio.ensure_future(link.session(HANDLE, SESSION.host))
+    await until(lambda: authority.asked == 1)
+    links.control.invalidate(Invalidation(1, "a", "revoked", ("b", "s1", "c")))
+    authority.go.set()
+    assert await look_up == SESSION
+    assert authority.asked == 2
+    await in_force(links)
+    assert worker.changes[-1].sids == ("a", "b", "s1", "c")
+    late = HearingWorker()
+    await (await links.join(late)).session(HANDLE, SESSION.host)
+    assert late.notes == []
+
+
 async def test_a_look_up_is_not_asked_again_because_another_session_ended(links: Links, authority: Authority) -> None:
     link = await links.join(HearingWorker())
     authority.go.clear()

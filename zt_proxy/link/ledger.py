@@ -92,8 +92,9 @@ class Ledger:
         self._store_sequence = change.sequence
         if last is not None and change.sequence > last + 1:
             change = Invalidation(change.sequence, "", RESYNC)
-        if change.sid and change.reason not in CHANGED:
-            self.notes.drop(change.sid)
+        if change.reason not in CHANGED:
+            for sid in change.sids:
+                self.notes.drop(sid)
         return [self._record(change)]
 
     def signing_key(self, key: SigningKey) -> list[Change]:
@@ -134,7 +135,7 @@ class Ledger:
         """True if a change after `since` may have concerned what was known of a session."""
         for number in range(since + 1, self.number + 1):
             change = self._history.get(number)
-            if change is None or (isinstance(change.body, Invalidation) and change.body.sid in {"", sid}):
+            if change is None or (isinstance(change.body, Invalidation) and change.body.concerns(sid)):
                 return True
         return False
 
@@ -148,7 +149,9 @@ class Ledger:
 
 
 def _size(change: Change) -> int:
-    return len(change.body.serials) + 256 if isinstance(change.body, RevocationList) else 256
+    if isinstance(change.body, RevocationList):
+        return len(change.body.serials) + 256
+    return 256 + 64 * len(change.body.more) if isinstance(change.body, Invalidation) else 256
 
 
 def _fitting(one: RevocationList) -> RevocationList:

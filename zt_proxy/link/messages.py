@@ -71,6 +71,17 @@ class Invalidation(msgspec.Struct, frozen=True, tag=True, array_like=True):
     sequence: int
     sid: str
     reason: str
+    more: tuple[str, ...] = ()
+    """Other sessions that the same change concerns."""
+
+    @property
+    def sids(self) -> tuple[str, ...]:
+        """All that it concerns; empty: everything."""
+        return (self.sid, *self.more) if self.sid else ()
+
+    def concerns(self, sid: str) -> bool:
+        """What was known of this session may not be so any more."""
+        return not self.sid or sid == self.sid or sid in self.more
 
 
 class SigningKey(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -95,8 +95,9 @@ class Replica:
 
     def invalidate(self, change: Invalidation) -> None:
         self.turns += 1
-        if change.sid and change.reason not in CHANGED:
-            self._notes.drop(change.sid)
+        if change.reason not in CHANGED:
+            for sid in change.sids:
+                self._notes.drop(sid)
         if self._worker is not None:
             _try(self._worker.invalidate, change)
 

@@ -33,10 +33,10 @@ class Changes:
         self.lock = asyncio.Lock()
         self.announce: Callable[[Invalidation], None] = _nobody
 
-    def tell(self, sid: str, reason: str) -> None:
+    def tell(self, sid: str, reason: str, more: tuple[str, ...] = ()) -> None:
         """Announce the next change, which is in the store or cannot be brought there now."""
         self.sequence += 1
-        self.announce(Invalidation(self.sequence, sid, reason))
+        self.announce(Invalidation(self.sequence, sid, reason, more))
 
 
 class Endings:
@@ -95,15 +95,14 @@ class Endings:
             some = sids[first : first + TOGETHER]
             async with self._changes.lock:
                 try:
-                    await self._store.end_sessions(some, self._changes.sequence + len(some))
+                    await self._store.end_sessions(some, self._changes.sequence + 1)
                     self._unwritten.difference_update(some)
                 except UnavailableError as error:
                     failure = error  # the workers hear of all of them all the same
-                for sid in some:
-                    try:
-                        self._changes.tell(sid, reason)
-                    except Exception as error:
-                        failure = failure or error
+                try:
+                    self._changes.tell(some[0], reason, some[1:])
+                except Exception as error:
+                    failure = failure or error
         log.info("sessions ended", sessions=len(sids), sid=sids[0] if len(sids) == 1 else "", reason=reason)
         if failure is not None:
             raise failure

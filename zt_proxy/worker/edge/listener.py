@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import structlog
 
@@ -183,9 +183,9 @@ class Listener:
             if connection.exchange is not None:
                 yield connection.exchange
 
-    def cut_session(self, sid: str, reason: Reason) -> None:
-        """End what a session still has running; an empty sid means every session."""
-        streams.cut_session(self.exchanges(), sid, reason)
+    def cut_sessions(self, sids: Collection[str], reason: Reason) -> None:
+        """End what these sessions still have running; none given means every session. One pass, however many."""
+        streams.cut_sessions(self.exchanges(), sids, reason)
 
     def stop_accepting(self) -> None:
         """Accept nothing more, from any socket."""
@@ -237,7 +237,7 @@ class Listener:
             self._next_recheck = now + self.gateway.settings.session_recheck
             streams.recheck(self.exchanges(), self.gateway)
         if not self.gateway.link.alive():
-            streams.cut_session(self.exchanges(), "", Reason.CONTROL_UNAVAILABLE)
+            streams.cut_sessions(self.exchanges(), (), Reason.CONTROL_UNAVAILABLE)
             streams.cut_machines(self.exchanges(), Reason.CONTROL_UNAVAILABLE)
 
     def _watch(self, connection: Connection, exchange: Exchange, now: float, epoch: float) -> None:

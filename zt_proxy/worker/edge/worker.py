@@ -260,14 +260,16 @@ class Worker:
 
     def invalidate(self, change: Invalidation) -> None:
         """Forget what is cached; cut what a session that ended still has running."""
-        self.sessions.forget(change.sid)
+        sids = frozenset(change.sids)
+        for sid in sids or ("",):
+            self.sessions.forget(sid)
         for world in (self.world, *self._retired):
-            world.signer.forget(change.sid)
+            world.signer.forget(*sids)
         if change.reason == RESYNC:
             self._spawn(self._ask_again())
         elif change.reason not in CHANGED:
             for listener in self.listeners:
-                listener.cut_session(change.sid, Reason.SESSION_UNKNOWN)
+                listener.cut_sessions(sids, Reason.SESSION_UNKNOWN)
 
     async def _ask_again(self) -> None:
         """Changes were missed: what is open of a session stays only if control still knows the session."""

@@ -5,7 +5,7 @@ of the proxy's own (1008, 4401, 4403) can be put in between two frames of the pl
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from zt_proxy.core.errors import Reason
@@ -152,14 +152,14 @@ def recheck(exchanges: Iterable[Exchange], gateway: StillAllowed) -> None:
             cut(exchange, reason)
 
 
-def cut_session(exchanges: Iterable[Exchange], sid: str, reason: Reason) -> None:
-    """Cut every stream of a session; an empty sid means of every session.
+def cut_sessions(exchanges: Iterable[Exchange], sids: Collection[str], reason: Reason) -> None:
+    """Cut every stream of these sessions; none given means of every session.
 
     What goes to the portal is not cut: a sign-out or a new sign-in ends the session that asked for it.
     """
     for exchange in list(exchanges):
         entry = exchange.session
-        if entry is not None and exchange.route is not None and (not sid or entry.session.sid == sid):
+        if entry is not None and exchange.route is not None and (not sids or entry.session.sid in sids):
             cut(exchange, reason)
 
 

@@ -188,12 +188,13 @@ class AssertionSigner:
             )
         )
 
-    def forget(self, sid: str) -> None:
-        """Drop what was signed for a session; an empty `sid` drops everything."""
-        if not sid:
+    def forget(self, *sids: str) -> None:
+        """Drop what was signed for these sessions; none given drops everything. One pass, however many."""
+        if not sids:
             self._cache.clear()
             return
-        for key in [key for key in self._cache if key[0] == sid]:
+        gone = frozenset(sids)
+        for key in [key for key in self._cache if key[0] in gone]:
             del self._cache[key]
 
     def __len__(self) -> int:

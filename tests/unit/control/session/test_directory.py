@@ -134,12 +134,12 @@ async def test_what_is_idle_or_ended_is_not_listed(world: World) -> None:
     assert await world.directory.one(living.sid) is not None
 
 
-async def test_ending_many_tells_the_workers_of_each_under_rising_numbers(world: World) -> None:
+async def test_ending_many_is_one_change_that_names_each(world: World) -> None:
     sids = [(await world.sign_in("alice"))[0].sid for _ in range(3)]
     other, (cookie,) = await world.sign_in("bob")
     before = world.manager.sequence
     await world.manager.end_many(sids, "revoked")
-    assert [(c.sequence, c.sid) for c in world.changes] == [(before + 1 + n, sid) for n, sid in enumerate(sids)]
+    assert [(change.sequence, change.sids) for change in world.changes] == [(before + 1, tuple(sids))]
     assert await world.found("alice") == set()
     assert await world.alive(cookie)
     assert other.sid in await world.found("bob")
