@@ -242,6 +242,12 @@ async def test_each_certificate_that_does_not_count_has_its_reason_its_answer_an
         assert [(record["effect"], record["reason"]) for record in records] == [
             ("deny", expected) for _, expected in table
         ]
+        named = [
+            "crm" if record["reason"] in {"certificate-not-yet-valid", "certificate-expired"} else None
+            for record in records
+        ]
+        assert [record.get("integration") for record in records] == [*named[:-1], "ended"]
+        assert not any("sub" in record for record in records)
         assert [record.get("certificate") for record in records] == [
             leaf.fingerprint[:16] if leaf else None for leaf, _ in table
         ]

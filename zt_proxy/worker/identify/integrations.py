@@ -80,7 +80,7 @@ class Shown:
         """DER, leaf first, as TLS proved it; empty: no certificate."""
         self.fingerprint = ""
         self.stranger: Machine | None = None
-        """The certificate as it is on record while it is nobody's."""
+        """The certificate as it is on record while it does not count, with the integration it would be."""
         self.epoch = -1
         self.since = self.until = 0.0
         self.found: KnownMachine | Reason | None = None
@@ -100,6 +100,7 @@ class Integrations:
         self._lists: dict[str, dict[bytes, RevocationList]] = {}
         self._read: dict[tuple[bytes, ...], tuple[CertificateFacts, ...] | str] = {}
         self._machines: dict[tuple[str, str], KnownMachine] = {}
+        self._told: set[tuple[str, Reason]] = set()
         self.epoch = next(_EPOCHS)
         """Another whenever an answer may have changed otherwise than by time; no two worlds share one."""
         for one in settings:
@@ -118,6 +119,7 @@ class Integrations:
         for one in lists:
             by_source.setdefault(one.source, {})[one.issuer] = one
         self._lists = by_source
+        self._told.clear()
         self.epoch = next(_EPOCHS)
 
     def show(self, terms: ClientTerms, chain: tuple[bytes, ...]) -> Shown:
@@ -151,11 +153,25 @@ class Integrations:
         shown.since, shown.until = verdict.since, verdict.until
         if verdict.reason is not None or isinstance(facts, str):
             shown.found = verdict.reason or Reason.CERTIFICATE_UNSUITABLE
-            log.warning(
-                "client certificate refused", reason=shown.found.value, detail=verdict.detail, sha256=shown.fingerprint
-            )
+            if shown.found is not Reason.CERTIFICATE_UNSUITABLE and isinstance(facts, tuple):
+                self._name_stranger(shown, self._match(facts[0]))
+            self._tell(shown.fingerprint, shown.found, verdict.detail)
             return
         shown.found = self._machine(facts[0], shown, now)
+
+    def _name_stranger(self, shown: Shown, found: IntegrationSettings | Reason) -> None:
+        """Whose certificate it would be, for the record of its refusal."""
+        if not isinstance(found, Reason):
+            shown.stranger = Machine(Principal("", "", "", integration=found.name), shown.fingerprint, 0.0)
+
+    def _tell(self, fingerprint: str, reason: Reason, detail: str) -> None:
+        """The log says it once for each certificate, however often it comes back."""
+        if (fingerprint, reason) in self._told:
+            return
+        if len(self._told) >= REMEMBERED:
+            self._told.clear()
+        self._told.add((fingerprint, reason))
+        log.warning("client certificate refused", reason=reason.value, detail=detail, sha256=fingerprint)
 
     def _machine(self, leaf: CertificateFacts, shown: Shown, now: float) -> KnownMachine | Reason:
         found = self._match(leaf)
@@ -164,6 +180,7 @@ class Integrations:
         if found.expires is not None:
             if now > found.expires:
                 shown.since, shown.until = math.nextafter(found.expires, FOREVER), FOREVER
+                self._name_stranger(shown, found)
                 return Reason.INTEGRATION_EXPIRED
             shown.until = min(shown.until, found.expires)
         machine = Machine(self._principals[found.name], leaf.fingerprint, shown.until)
