@@ -10,8 +10,10 @@ Two wings and a corridor
                      control   portal · identity · sessions · audit · the one store ──► OpenID provider
 
 The *worker* is the path of every request: it must be cheap, and it is where attacks arrive. *Control* is everything
-rare, slow or secret. They never import each other; `link` has the messages and Protocols between them. In this version
-both run in one event loop over `link.memory` (`processes.single`); docs/decisions/0001 says why the seam exists.
+rare, slow or secret. They never import each other; `link` has the messages and Protocols between them: `link.unix` joins
+processes, `link.memory` the same parts in one event loop (`workers: 0`, and most tests). A *supervisor* owns the
+listening sockets, starts control and a worker for each core, starts again what ends, and takes a changed configuration
+over (docs/decisions/0011); no byte of a request passes it.
 
 Packages, from the top; imports go down only, and `make check` proves it:
 
@@ -19,7 +21,7 @@ Packages, from the top; imports go down only, and `make check` proves it:
     processes    wiring: which parts exist, in which order they start and stop
     config       YAML ─► schema ─► checks that gather every problem ─► plain settings for both wings
     worker       the request path          control      sign-in, sessions, audit, keys
-    link         messages; the memory link; the record ring
+    link         messages; the unix and the memory link; the record ring
     policy       pure: facts in, decision out           pages    texts and pages that both wings may use
     core         words that both wings share: errors and reasons, time, keys, sessions, hand-offs
     demo         a provider, an app and a configuration to look at; nothing imports it but `cli`

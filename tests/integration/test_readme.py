@@ -3,7 +3,6 @@
 A comment before a block, or alone, says what to do with it:
 
     test: start shows="TEXT"           leave it running; go on when it said TEXT
-    test: serve shows="TEXT"           the same, and `restart` ends it with Ctrl-C and starts it again
     test: run exit=N shows="TEXT"      run it; N is 0 where it is left out
     test: until shows="TEXT"           run it again and again until it says TEXT: something else has to notice first
     test: after PERSON PATH REASON     this person opens PATH in a browser, and the record has REASON
@@ -42,7 +41,6 @@ class Newcomer:
         self.ports = {number: free_port() for number in ("8080", "8443", "8444", "9464")}
         self.browsers: dict[str, aiohttp.ClientSession] = {}
         self._stack = stack
-        self._server: tuple[str, str, asyncio.subprocess.Process] | None = None
 
     def local(self, text: str) -> str:
         """The text with free ports, and without what only finds the command."""
@@ -62,14 +60,6 @@ class Newcomer:
         match kind:
             case "start":
                 await self.start(code, shows)
-            case "serve":
-                self._server = (code, shows, await self.start(code, shows))
-            case "restart":
-                assert self._server is not None
-                code, shows, process = self._server
-                os.killpg(process.pid, signal.SIGINT)
-                assert await process.wait() == 0
-                self._server = (code, shows, await self.start(code, shows))
             case "run":
                 status = int(found[1]) if (found := re.search(r"exit=(\d+)", rest)) else 0
                 await self.run(code, status, shows)
@@ -100,7 +90,8 @@ class Newcomer:
         text = re.sub(r"\s+", " ", output.decode())
         assert (process.returncode, shows in text) == (status, True), f"{code}\nsaid:\n{output.decode()}"
         for file in self.folder.glob("zt-proxy.yaml"):
-            file.write_text(file.read_text().replace("9464", str(self.ports["9464"])))
+            if "9464" in (text := file.read_text()):  # a proxy may be watching it
+                file.write_text(text.replace("9464", str(self.ports["9464"])))
 
     async def until(self, code: str, shows: str) -> None:
         output = b""

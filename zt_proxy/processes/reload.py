@@ -113,6 +113,7 @@ def unchangeable(old: Built, new: Built) -> list[str]:
         ("state_dir", old.control.state_dir, new.control.state_dir),
         ("runtime_dir", old.control.runtime_dir, new.control.runtime_dir),
         ("audit.directory", old.control.audit.directory, new.control.audit.directory),
+        ("audit.rotate", old.control.audit.rotate_bytes, new.control.audit.rotate_bytes),
     )
     for name, before, after in pairs:
         if before != after:
