@@ -11,6 +11,7 @@ async with steady() as proxy:
 import asyncio
 import errno
 import inspect
+import os
 import pkgutil
 import ssl
 from collections import Counter
@@ -153,10 +154,20 @@ RAISING: dict[str, Fault] = {
 SEAMS = {**DIALLING, **REFUSING, **SWEEPING, **ANSWERING, **AFTER, **RECORDING, **COLD, **BEFORE}
 
 
+def opened() -> list[str]:
+    """What the descriptors of this process are."""
+    names = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            names.append(os.readlink(f"/proc/self/fd/{number}"))
+    return sorted(names)
+
+
 def running_tasks() -> "Counter[str]":
-    """The tasks of this loop by what they run; without the audit writer's pause, which comes and goes."""
-    names = (getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
-    return Counter(name for name in names if name != "Event.wait")
+    """The proxy's own tasks in this loop, by what they run."""
+    coroutines = (task.get_coro() for task in asyncio.all_tasks())
+    codes = (coroutine.cr_code for coroutine in coroutines if inspect.iscoroutine(coroutine))
+    return Counter(code.co_qualname for code in codes if "/zt_proxy/" in code.co_filename)
 
 
 @dataclass
@@ -191,6 +202,7 @@ class Steady:
         self.cookie = await self.lab.sign_in()
         await self._good()
         await self.rest()
+        await until(lambda: self.worker.recorder.used() == 0)  # control has opened the ring by then
         self.files = self._files()
         self.tasks = running_tasks()
 
@@ -299,7 +311,10 @@ class Steady:
         await self.rest()
         await self._good()
         await self.rest()
-        await until(lambda: self._files() <= self.files)
+        try:
+            await until(lambda: self._files() <= self.files, 10)
+        except TimeoutError:
+            raise AssertionError(f"{self._files()} descriptors instead of {self.files}: {opened()}") from None
         await until(lambda: not running_tasks() - self.tasks)
 
     async def on_record(self) -> None:
