@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from zt_proxy.control.audit.verify import verify
 from zt_proxy.control.session import sqlite
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import ConfigurationError, UnavailableError
+from zt_proxy.link import memory
 
 
 class FailingDisk:
@@ -217,3 +219,21 @@ async def test_a_store_that_was_deleted_under_the_proxy_goes_on_until_it_ends() 
         assert answer.status in {200, 503}
         if answer.status == 200:
             await proxy.stands(answer)
+
+
+async def test_a_store_whose_thread_is_stuck_keeps_nobody_waiting_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "PATIENCE", 0.05)
+    async with steady() as proxy:
+        control = proxy.lab.proxy.control
+        assert control is not None
+        stuck = threading.Event()
+        control.sessions._store._thread.submit(stuck.wait, 60)  # type: ignore[attr-defined]
+        try:
+            forget(proxy)
+            answer = await proxy.ask()
+            assert (answer.status, answer.reason) == (503, "control-unavailable")
+        finally:
+            stuck.set()
+        await proxy.stands(answer)

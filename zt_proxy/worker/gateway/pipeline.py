@@ -303,11 +303,18 @@ class Gateway:
         except Exception:
             log.exception("a stage failed", request_id=x.request_id)
             self._refuse(x, ZtError(Reason.INTERNAL_ERROR))
+        except asyncio.CancelledError:
+            self.unanswered(x)
+            raise
         finally:
             x.release_early()
             if x.done and not x.recorded:  # nobody waits any more, but the request is on record all the same
                 with contextlib.suppress(UnavailableError):
                     self._record(x, x.route.name if x.route else "", Decision(Effect.DENY, Reason.CLIENT_GONE))
+
+    def unanswered(self, x: Exchange) -> None:
+        """Control does not say who asks, and will not: nobody waits any longer."""
+        self._refuse(x, UnavailableError(Reason.CONTROL_UNAVAILABLE, "control gave no answer"))
 
     # ---- 6 to 9 policy and record ----
 
