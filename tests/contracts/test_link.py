@@ -94,6 +94,14 @@ async def test_a_repeated_number_is_dropped_and_a_gap_drops_every_cache(links: L
     assert [(change.sequence, change.sid) for change in worker.changes] == [(7, "s7"), (8, "s8"), (11, "")]
 
 
+async def test_a_change_of_more_sessions_than_fit_into_one_message_is_a_change_of_all(links: Links) -> None:
+    worker = HearingWorker()
+    await links.join(worker)
+    links.control.invalidate(Invalidation(1, "s", "signed-out", tuple(f"s{number}" for number in range(100_001))))
+    await in_force(links)
+    assert worker.changes == [Invalidation(1, "", "signed-out")]
+
+
 @pytest.mark.case("ZT-NET-02")
 async def test_a_session_revoked_while_it_was_looked_up_is_asked_for_again(links: Links, authority: Authority) -> None:
     link = await links.join(HearingWorker())

@@ -21,6 +21,9 @@ _ENCODER = msgspec.msgpack.Encoder()
 OUTBOX = 20 * 1024 * 1024
 """Bytes that may wait for a peer that reads nothing, before it is cut: the largest frame, and answers beside it."""
 
+NO_MESSAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for bytes that are none of the messages it knows."""
+
 log = structlog.get_logger("zt_proxy.link")
 
 
@@ -132,10 +135,11 @@ class Wire(asyncio.Protocol):
                 self.received(self._decoder.decode(body))
         except BadFrame as error:
             self.cut(str(error))
-        except msgspec.MsgspecError as error:
+        except NO_MESSAGE as error:
             self.cut(f"not a message: {type(error).__name__}")  # without the text: it may quote a key
-        except RecursionError:
-            self.cut("not a message: too deep")
+        except Exception:
+            log.exception("a message cannot be handled", pid=self.pid)
+            self.cut("a message cannot be handled")
         else:
             self.batch_ended()
 

@@ -24,6 +24,8 @@ HISTORY_BYTES = 32 * 1024 * 1024
 """Rough size of the same; revocation lists are the large ones."""
 NOTES = 100_000
 """Sessions with idle notes."""
+AT_ONCE = 100_000
+"""Most sessions that one change names; with more it means all of them."""
 LIST_BYTES = 8 * 1024 * 1024
 """Largest revocation list that goes to workers: some 400,000 entries."""
 
@@ -92,6 +94,8 @@ class Ledger:
         self._store_sequence = change.sequence
         if last is not None and change.sequence > last + 1:
             change = Invalidation(change.sequence, "", RESYNC)
+        elif len(change.more) > AT_ONCE:
+            change = Invalidation(change.sequence, "", change.reason)
         if change.reason not in CHANGED:
             for sid in change.sids:
                 self.notes.drop(sid)

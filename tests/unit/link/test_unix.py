@@ -447,8 +447,20 @@ async def test_only_this_user_may_connect(make: Make) -> None:
         frame(Hello(VERSION, 1, "b", 1.0)) + frame(Applied(5)),
         frame(Hello(VERSION, 1, "b", 1.0)) + frame(Renew(1.0, 1)),
         frame(Hello(VERSION, 1, "b", 1.0)) + b"\0\0\0\1\xc1",
+        frame(Hello(VERSION, 1, "b", 1.0)) + b"\0\0\0\x09\x92\xa6Beat\xff\xff\x01",
     ],
-    ids=["http", "no-hello", "version", "nameless", "long-name", "two", "ahead", "other-direction", "garbage"],
+    ids=[
+        "http",
+        "no-hello",
+        "version",
+        "nameless",
+        "long-name",
+        "two",
+        "ahead",
+        "other-direction",
+        "garbage",
+        "not-utf-8",
+    ],
 )
 async def test_a_peer_that_does_not_keep_the_rules_is_cut_and_control_goes_on(make: Make, bytes_: bytes) -> None:
     links = await make()
