@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.status import Status
 
 from benchmarks.measure import Resource, Wrk
-from benchmarks.proxy import RunningProxy, start_proxy
+from benchmarks.proxy import MACHINES_HOST, RunningProxy, Setup, start_proxy
 from benchmarks.rounds import Summary
 from benchmarks.servers import (
     LARGE_BYTES,
@@ -23,6 +23,7 @@ from benchmarks.servers import (
     TlsFiles,
     large_body,
     start_nginx,
+    start_plain_client,
 )
 
 SMALL = Resource(SMALL_PATH, len(SMALL_BODY), hashlib.sha256(SMALL_BODY).hexdigest())
@@ -104,9 +105,19 @@ class Bench:
     progress: Progress
     wrk: Wrk
 
-    def proxy(self, routes: int = 10) -> AbstractContextManager[RunningProxy]:
-        """The proxy under test on the server's core."""
-        return start_proxy(routes, f"http://127.0.0.1:{self.upstream.port}", self.workdir, self.tls, self.cores.server)
+    def proxy(self, setup: Setup = Setup()) -> AbstractContextManager[RunningProxy]:  # noqa: B008 - frozen
+        """The proxy under test on the server's core: supervisor, control and workers."""
+        return start_proxy(setup, f"http://127.0.0.1:{self.upstream.port}", self.workdir, self.tls, self.cores.server)
+
+    def person(self, server: RunningProxy) -> AbstractContextManager[Server]:
+        """What `wrk` asks without TLS to have the proxy asked by a person with a session."""
+        target = f"{server.host}:{server.port}"
+        return start_plain_client(self.workdir, target, server.cookie, None, server.authority, self.cores.load)
+
+    def machine(self, server: RunningProxy) -> AbstractContextManager[Server]:
+        """The same, asked by an integration with a client certificate."""
+        target = f"{MACHINES_HOST}:{server.machines_port}"
+        return start_plain_client(self.workdir, target, "", server.certificate, server.authority, self.cores.load)
 
     def nginx(self) -> AbstractContextManager[Server]:
         """Bare nginx on the server's core."""

@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,13 @@ done = function(summary, latency, requests)
   io.write(string.format('\\n{_REPORT_MARK}{{"requests":%d,"bytes":%d,"error_connect":%d,"error_read":%d,'
     .. '"error_write":%d,"error_status":%d,"error_timeout":%d}}\\n',
     summary.requests, summary.bytes, e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+_COOKIES_SCRIPT = """
+local cookies, turn = {%s}, 0
+request = function()
+  turn = turn %% #cookies + 1
+  return wrk.format(nil, nil, {["Cookie"] = cookies[turn]})
 end
 """
 
@@ -78,6 +86,12 @@ def tree(root: int) -> list[ProcessStat]:
 def cpu_seconds(root: int) -> float:
     """CPU time that the tree has used since its start, in seconds, at the kernel's tick (10 ms)."""
     return sum(stat.ticks for stat in tree(root)) / _TICKS_PER_SECOND
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of one process in MiB."""
+    stat = next(stat for stat in tree(pid) if stat.pid == pid)
+    return stat.resident_pages * _PAGE_BYTES / 1024**2
 
 
 def resident_kib(root: int) -> float:
@@ -134,36 +148,55 @@ class Wrk:
     core: int
     upstream: Server
 
-    def measure(self, server: Server, resource: Resource, seconds: int) -> Load:
-        """Load the server with `CONNECTIONS` keep-alive TLS connections for whole seconds.
+    def measure(
+        self,
+        server: Server,
+        resource: Resource,
+        seconds: int,
+        *,
+        through: Server | None = None,
+        connections: int = CONNECTIONS,
+        cookies: Sequence[str] = (),
+    ) -> Load:
+        """Load the server with keep-alive TLS connections for whole seconds; the CPU time is the server's alone.
 
-        `BenchmarkError` when an answer failed, when a request did not reach the upstream, or when nothing came.
+        `through` is what is asked in its place and passes everything on to it. With `cookies` each request bears the
+        next one. `BenchmarkError` when an answer failed, when a request did not reach the upstream, or when nothing
+        came.
         """
-        probe(server, resource)
+        asked = through or server
+        probe(asked, resource)
         served = requests_served(self.upstream)
         before = cpu_seconds(server.pid)
-        report = self._run(server, resource, seconds)
+        report = self._run(asked, resource, seconds, connections, cookies)
         cpu = settled_cpu_seconds(server.pid) - before
-        check_report(report, resource, requests_served(self.upstream) - served - 1, server.name)
+        check_report(report, resource, requests_served(self.upstream) - served - 1, server.name, connections)
         if cpu <= 0:
             raise BenchmarkError(f"{server.name} used no CPU time under load: its process tree was not found whole")
         return Load(requests=report["requests"], bytes=report["bytes"], cpu=cpu)
 
-    def _run(self, server: Server, resource: Resource, seconds: int) -> dict[str, int]:
+    def _run(
+        self, server: Server, resource: Resource, seconds: int, connections: int, cookies: Sequence[str]
+    ) -> dict[str, int]:
         script = self.workdir / "report.lua"
-        script.write_text(_REPORT_SCRIPT)
+        script.write_text(
+            _REPORT_SCRIPT + (_COOKIES_SCRIPT % ",".join(f"'{each}'" for each in cookies) if cookies else "")
+        )
         command = [
             "taskset",
             "-c",
             str(self.core),
             "wrk",
             "-t1",
-            f"-c{CONNECTIONS}",
+            f"-c{connections}",
             f"-d{seconds}s",
             "--timeout",
             "30s",
         ]
-        command += ["-s", str(script), "-H", f"Cookie: {server.cookie}", server.url(resource.path)]
+        command += ["-s", str(script)]
+        if server.cookie and not cookies:
+            command += ["-H", f"Cookie: {server.cookie}"]
+        command.append(server.url(resource.path))
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
         if done.returncode != 0:
             raise BenchmarkError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
@@ -179,7 +212,9 @@ def parse_report(output: str) -> dict[str, int]:
     raise BenchmarkError(f"wrk printed no report: {output.strip()}")
 
 
-def check_report(report: dict[str, int], resource: Resource, served: int, name: str) -> None:
+def check_report(
+    report: dict[str, int], resource: Resource, served: int, name: str, connections: int = CONNECTIONS
+) -> None:
     """Refuse a load in which something went wrong: `served` is how many requests the upstream counted meanwhile.
 
     Every answer must have come from the upstream: the counts may differ by what was in flight when the load stopped. A
@@ -190,7 +225,7 @@ def check_report(report: dict[str, int], resource: Resource, served: int, name: 
         raise BenchmarkError(f"{name} answered wrongly under load: {errors} of {report['requests']} requests")
     if report["requests"] == 0:
         raise BenchmarkError(f"{name} answered no request in the time given")
-    if abs(served - report["requests"]) > 2 * CONNECTIONS:
+    if abs(served - report["requests"]) > 2 * connections:
         raise BenchmarkError(f"{name} answered {report['requests']} requests, but {served} reached the upstream")
     if report["bytes"] < report["requests"] * resource.length:
         raise BenchmarkError(
@@ -200,10 +235,15 @@ def check_report(report: dict[str, int], resource: Resource, served: int, name: 
 
 def probe(server: Server, resource: Resource) -> None:
     """Ask once and compare status, length and content with the upstream's; `BenchmarkError` when they differ."""
-    context = ssl.create_default_context(cafile=server.authority)
-    connection = http.client.HTTPSConnection(server.host, server.port, context=context, timeout=30)
+    if server.authority:
+        context = ssl.create_default_context(cafile=server.authority)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            server.host, server.port, context=context, timeout=30
+        )
+    else:
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     try:
-        connection.request("GET", resource.path, headers={"Cookie": server.cookie})
+        connection.request("GET", resource.path, headers={"Cookie": server.cookie} if server.cookie else {})
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:

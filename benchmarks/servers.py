@@ -204,6 +204,34 @@ def start_nginx(workdir: Path, tls: TlsFiles, upstream: Server, core: int) -> It
         yield server
 
 
+@contextlib.contextmanager
+def start_plain_client(
+    workdir: Path, target: str, sent: str, tls: TlsFiles | None, authority: str, core: int
+) -> Iterator[Server]:
+    """An nginx that `wrk` asks without TLS and that asks `target` (host:port) over kept-alive TLS.
+
+    `wrk` knows no client certificates: this end shows the one of `tls`. `sent` is the Cookie header's value; two such
+    clients that differ in these alone compare what the proxy does with each.
+    """
+    port = free_port()
+    name, _, port_of_target = target.partition(":")
+    shown = f"proxy_ssl_certificate {tls.chain}; proxy_ssl_certificate_key {tls.key};" if tls else ""
+    cookie = f'proxy_set_header Cookie "{sent}";' if sent else ""
+    http = f"""
+  upstream proxy {{ server 127.0.0.1:{port_of_target}; keepalive 64; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass https://proxy; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host {target};
+      proxy_ssl_name {name}; proxy_ssl_server_name on; proxy_ssl_trusted_certificate {authority}; proxy_ssl_verify on;
+      proxy_ssl_session_reuse off; {shown} {cookie}
+    }}
+  }}"""
+    process, log = _start_nginx("client", http, port, workdir, core)
+    with wait_listening(Server("client", process, port, log, host="127.0.0.1")) as server:
+        yield server
+
+
 def large_body() -> bytes:
     """10 MiB that no layer could compress or guess, the same in every run."""
     block = bytes((index * 167 + index // 256) % 256 for index in range(65536))

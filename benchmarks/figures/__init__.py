@@ -1,10 +1,10 @@
-"""The four figures by the name that `--only` takes: each is a function from a `Bench` to its `Outcome`."""
+"""The figures by the name that `--only` takes: each is a function from a `Bench` to its `Outcome`."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from benchmarks.bench import Bench
-from benchmarks.figures import download, idle, request, routes
+from benchmarks.figures import balance, download, idle, machines, memory, request, routes, sessions, workers
 from benchmarks.rounds import Gate, Outcome
 
 
@@ -22,5 +22,10 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "download": Figure(download.GATE, download.measure),
         "idle": Figure(idle.GATE, idle.measure),
         "routes": Figure(routes.GATE, routes.measure),
+        "machines": Figure(machines.GATE, machines.measure),
+        "workers": Figure(workers.GATE, workers.measure),
+        "balance": Figure(balance.GATE, balance.measure),
+        "memory": Figure(memory.GATE, memory.measure),
+        "sessions": Figure(sessions.GATE, sessions.measure),
     }
 )

@@ -1,8 +1,10 @@
 """Resident memory per idle TLS keep-alive connection, in KiB."""
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from benchmarks.bench import SMALL, Bench
@@ -39,15 +41,22 @@ def _growth(bench: Bench, starting: AbstractContextManager[Server], count: int) 
     with starting as server:
         bench.wrk.measure(server, SMALL, 1)
         before = resident_kib(server.pid)
-        with _open_client(bench, server, count) as client:
-            try:
-                _await_open(bench, server, client, count)
-                settled_cpu_seconds(server.pid)
-                after = resident_kib(server.pid)
-                _check_idle(server, client, count)
-            finally:
-                client.kill()
+        with held_open(bench, server, count):
+            settled_cpu_seconds(server.pid)
+            after = resident_kib(server.pid)
     return (after - before) / count
+
+
+@contextlib.contextmanager
+def held_open(bench: Bench, server: Server, count: int) -> Iterator[None]:
+    """So many idle connections while the block runs; `BenchmarkError` unless all are open at its end."""
+    with _open_client(bench, server, count) as client:
+        try:
+            _await_open(bench, server, client, count)
+            yield
+            _check_idle(server, client, count)
+        finally:
+            client.kill()
 
 
 def _open_client(bench: Bench, server: Server, count: int) -> subprocess.Popen[str]:

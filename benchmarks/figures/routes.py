@@ -1,6 +1,7 @@
 """CPU time per request with 1,000 routes configured over that with 10: it must not grow with the configuration."""
 
 from benchmarks.bench import SMALL, Bench
+from benchmarks.proxy import Setup
 from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
 
 GATE = Gate("routes_1000_over_10", 1.10)
@@ -10,7 +11,7 @@ def measure(bench: Bench) -> Outcome:
     """Rounds of load on two proxies that differ in their routes; the value is the median of the rounds' ratios."""
     seconds = bench.scale.routes_seconds
     bench.progress.title("routes: CPU time per request with 1,000 routes and with 10")
-    with bench.proxy(10) as few, bench.proxy(1000) as many:
+    with bench.proxy(Setup(routes=10)) as few, bench.proxy(Setup(routes=1000)) as many:
         for server in (few, many):
             bench.progress.now("warming up")
             bench.wrk.measure(server, SMALL, 1)

@@ -1,0 +1,31 @@
+"""CPU time per request with 100,000 sessions in the store over that with one: it must not grow with the store."""
+
+from benchmarks.bench import SMALL, Bench
+from benchmarks.proxy import Setup
+from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+
+GATE = Gate("sessions_100k_over_1", 1.10)
+
+
+def measure(bench: Bench) -> Outcome:
+    """Rounds of load on two proxies that differ in their stores; the value is the median of the rounds' ratios."""
+    seconds = bench.scale.routes_seconds
+    bench.progress.title("sessions: CPU time per request with 100,000 sessions in the store and with one")
+    with bench.proxy(Setup(sessions=1)) as one, bench.proxy(Setup(sessions=100_000)) as many:
+        for server in (one, many):
+            bench.progress.now("warming up")
+            bench.wrk.measure(server, SMALL, 1)
+        samples = interleave(
+            {
+                "1 session": lambda: bench.wrk.measure(one, SMALL, seconds).microseconds_per_request,
+                "100,000": lambda: bench.wrk.measure(many, SMALL, seconds).microseconds_per_request,
+            },
+            bench.scale.rounds,
+            before=bench.announce,
+            after=lambda number, row: bench.row(number, row, "µs"),
+        )
+    ratio = summarise(paired_ratios(samples["100,000"], samples["1 session"]))
+    for side, values in samples.items():
+        bench.progress.summary(side, summarise(values), "µs")
+    bench.progress.summary("100,000/1", ratio, "  ")
+    return Outcome(GATE, ratio.median)

@@ -1,0 +1,31 @@
+"""CPU time per request of two workers over that of one, all on one core."""
+
+from benchmarks.bench import SMALL, Bench
+from benchmarks.proxy import Setup
+from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+
+GATE = Gate("two_workers_cpu", 1.15)
+
+
+def measure(bench: Bench) -> Outcome:
+    """Rounds of load on two proxies that differ in their workers; the value is the median of the rounds' ratios."""
+    seconds = bench.scale.routes_seconds
+    bench.progress.title("workers: CPU time per request of two workers and of one")
+    with bench.proxy(Setup(workers=1)) as one, bench.proxy(Setup(workers=2)) as two:
+        for server in (one, two):
+            bench.progress.now("warming up")
+            bench.wrk.measure(server, SMALL, 1)
+        samples = interleave(
+            {
+                "1 worker": lambda: bench.wrk.measure(one, SMALL, seconds).microseconds_per_request,
+                "2 workers": lambda: bench.wrk.measure(two, SMALL, seconds).microseconds_per_request,
+            },
+            bench.scale.rounds,
+            before=bench.announce,
+            after=lambda number, row: bench.row(number, row, "µs"),
+        )
+    ratio = summarise(paired_ratios(samples["2 workers"], samples["1 worker"]))
+    for side, values in samples.items():
+        bench.progress.summary(side, summarise(values), "µs")
+    bench.progress.summary("2/1", ratio, "  ")
+    return Outcome(GATE, ratio.median)
