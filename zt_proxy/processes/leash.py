@@ -9,6 +9,7 @@ the other's death: a child whose supervisor died drains at once and exits, so th
 (ZT-NET-03). Secrets travel here and nowhere else: never on a command line, in the environment or on a disk.
 """
 
+import array
 import asyncio
 import contextlib
 import os
@@ -32,6 +33,7 @@ _HEADER = 4
 _READ = 256 * 1024
 _SCM_MAX_FD = 253
 """Descriptors of one message (unix(7))."""
+_ROOM = socket.CMSG_SPACE(_SCM_MAX_FD * array.array("i").itemsize)
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
@@ -238,13 +240,18 @@ class Leash:
 
     def _read(self) -> None:
         try:
-            data, taken, flags, _ = socket.recv_fds(self._socket, _READ, _SCM_MAX_FD, socket.MSG_CMSG_CLOEXEC)
+            # socket.recv_fds forgets its flags (seen in 3.11): children of ours would inherit what it receives.
+            data, more, flags, _ = self._socket.recvmsg(_READ, _ROOM, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self.close()
             return
-        self._taken.extend(taken)
+        for level, kind, content in more:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                taken = array.array("i")
+                taken.frombytes(content[: len(content) - len(content) % taken.itemsize])
+                self._taken.extend(taken)
         self._incoming += data
         if not data or flags & socket.MSG_CTRUNC or not self._split():
             self.close()

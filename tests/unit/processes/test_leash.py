@@ -1,0 +1,83 @@
+"""Frames and sockets between the supervisor and a child."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.lab.waiting import descriptors, until
+from zt_proxy.processes.leash import Commit, Drain, Leash, LeashEnded, Lend, Prepare, Ready
+
+KEY = ("web", "127.0.0.1", 0)
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[Leash, Leash]]:
+    ends = tuple(Leash(end) for end in socket.socketpair())
+    yield ends  # type: ignore[misc]
+    for end in ends:
+        end.close()
+
+
+async def test_messages_arrive_in_order_and_whole(pair: tuple[Leash, Leash]) -> None:
+    up, down = pair
+    large = Prepare(2, bytes(range(256)) * 20_000)  # more than a socket's buffer
+    for message in (Commit(1), large, Drain(0.5)):
+        up.send(message)
+    assert [await down.receive() for _ in range(3)] == [Commit(1), large, Drain(0.5)]
+    down.send(Ready({"web": 8443}))
+    assert await up.receive() == Ready({"web": 8443})
+
+
+async def test_sockets_come_with_their_message_also_behind_a_large_one(pair: tuple[Leash, Leash]) -> None:
+    up, down = pair
+    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = [each.getsockname()[1] for each in listening]
+    up.send(Lend(0, (KEY,)), listening[:1])
+    up.send(Prepare(2, b"x" * 3_000_000, listeners=(KEY, KEY)), listening[1:])
+    for each in listening:
+        each.close()  # the copies on their way are not the sender's
+    await down.receive()
+    first = down.sockets(1)
+    await down.receive()
+    rest = down.sockets(2)
+    assert [each.getsockname()[1] for each in (*first, *rest)] == ports
+    assert not any(os.get_inheritable(each.fileno()) for each in (*first, *rest)), "no grandchild gets them"
+    for each in (*first, *rest):
+        each.close()
+
+
+async def test_the_end_of_one_side_is_the_end_of_the_other(pair: tuple[Leash, Leash]) -> None:
+    up, down = pair
+    up.send(Commit(7))
+    up.close()
+    assert await down.receive() == Commit(7), "what was said before still counts"
+    for _ in range(2):
+        with pytest.raises(LeashEnded):
+            await down.receive()
+    down.send(Commit(8))
+
+
+async def test_what_is_no_frame_ends_the_leash() -> None:
+    for garbage in (b"\xff\xff\xff\xff", b"\0\0\0\x02hi", b"\0\0\0\x03\x93\x01\x02"):
+        raw, end = socket.socketpair()
+        leash = Leash(end)
+        raw.send(garbage)
+        with pytest.raises(LeashEnded):
+            await leash.receive()
+        raw.close()
+
+
+async def test_nothing_is_left_open(pair: tuple[Leash, Leash]) -> None:
+    before = descriptors()
+    up, down = (Leash(end) for end in socket.socketpair())
+    listening = socket.create_server(("127.0.0.1", 0))
+    up.send(Prepare(2, b"x" * 3_000_000, listeners=(KEY,)), [listening])
+    up.send(Lend(1, (KEY,)), [listening])
+    await asyncio.sleep(0)
+    up.close()
+    down.close()
+    listening.close()
+    await until(lambda: descriptors() == before)
