@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs from Debian what the tests and the benchmark drive and this machine lacks: chromium, nginx, wrk, node, npm.
+# Installs from Debian what the tests and the benchmark drive and this machine lacks: chromium, nginx, wrk,
+# node, npm, slowhttptest.
 # Does nothing when all of it is there. Usage: install-debian.sh [COMMAND...] (default: all of them)
 set -eu
 
-[ $# -gt 0 ] || set -- chromium nginx wrk node npm
+[ $# -gt 0 ] || set -- chromium nginx wrk node npm slowhttptest
 
 missing=""
 for command in "$@"; do
