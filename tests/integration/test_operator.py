@@ -263,6 +263,9 @@ async def test_status_finds_the_proxy_though_its_file_is_broken_by_now() -> None
         ):
             file.write_text(text)
             assert (await command(proxy, "status"))[0] == 0
+        file.write_text("version: 1\nruntime_dir: elsewhere\n")
+        assert (await command(proxy, "status"))[0] == 2
+        assert (await command(proxy, "status", "--socket", str(proxy.directory / "run" / "operator.sock")))[0] == 0
 
 
 async def test_a_proxy_that_does_not_run_is_said_to(tmp_path: Path) -> None:

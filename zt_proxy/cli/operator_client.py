@@ -25,6 +25,10 @@ Config = Annotated[
     typer.Option("--config", "-c", help="The file that is served; it says where the socket is.", show_default=True),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Socket = Annotated[
+    Path | None,
+    typer.Option("--socket", help="The socket itself, if the file names another folder by now.", show_default=False),
+]
 DEFAULT = Path("zt-proxy.yaml")
 WIDE = 240
 """Columns of what goes into a file or a pipe."""
@@ -43,8 +47,8 @@ class Refused(Exception):
         self.body = body
 
 
-def socket_of(config: Path) -> Path:
-    """Where the proxy that serves this file listens for its operator.
+def socket_of(config: Path, given: Path | None = None) -> Path:
+    """Where the proxy that serves this file listens for its operator, unless that is given.
 
     The file may be wrong by now: then the proxy still serves the one before, and has something to say about it. Raises
     Unreachable when there is no such file.
@@ -52,6 +56,8 @@ def socket_of(config: Path) -> Path:
     from zt_proxy.config import load
     from zt_proxy.config.build import runtime_dir
 
+    if given is not None:
+        return given
     if not config.is_file():
         raise Unreachable(f"{config}: no such file; name the file that is served with -c")
     loaded = load(config)

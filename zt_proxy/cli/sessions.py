@@ -14,6 +14,7 @@ from zt_proxy.cli.operator_client import (
     Config,
     Json,
     Refused,
+    Socket,
     Unreachable,
     ago,
     ask,
@@ -63,6 +64,7 @@ def register(app: typer.Typer) -> None:
 
 def list_sessions(
     config: Config = DEFAULT,
+    socket: Socket = None,
     user: Annotated[str, typer.Option(help="Subject or e-mail address.")] = "",
     provider: Annotated[str, typer.Option(help="Only people this provider vouched for.")] = "",
     host: Annotated[str, typer.Option(help="Only who is signed in at this host.")] = "",
@@ -71,7 +73,7 @@ def list_sessions(
 ) -> None:
     """List live sessions, the newest sign-in first."""
     try:
-        path = socket_of(config)
+        path = socket_of(config, socket)
         page, found, more = _all(path, {"user": user, "provider": provider, "host": host}, limit)
     except (Unreachable, Refused) as error:
         raise fail(error) from error
@@ -125,6 +127,7 @@ def _print(found: list[dict[str, Any]], now: float) -> None:
 
 def revoke(
     config: Config = DEFAULT,
+    socket: Socket = None,
     user: Annotated[str, typer.Option(help="Every session of this person: subject or e-mail address.")] = "",
     provider: Annotated[str, typer.Option(help="With --user: of this provider, when several know the person.")] = "",
     sid: Annotated[str, typer.Option(help="This session; `sessions list` and the audit log show the id.")] = "",
@@ -140,7 +143,7 @@ def revoke(
     order |= {"user": user} if user else {"sid": sid} if sid else {"everything": True}
     order |= {"provider": provider} if provider else {}
     try:
-        path = socket_of(config)
+        path = socket_of(config, socket)
         if everything and not yes:
             _make_sure(ask(path, "GET", "/status")["sessions"])
         done = ask(path, "POST", "/sessions/revoke", order)

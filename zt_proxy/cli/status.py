@@ -11,6 +11,7 @@ from zt_proxy.cli.operator_client import (
     Config,
     Json,
     Refused,
+    Socket,
     Unreachable,
     ago,
     ask,
@@ -44,12 +45,13 @@ def register(app: typer.Typer) -> None:
 
 def status(
     config: Config = DEFAULT,
+    socket: Socket = None,
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second, until Ctrl-C.")] = False,
 ) -> None:
     """Show processes, workers and their link, configuration, sessions and the audit log of a running proxy."""
     try:
-        path = socket_of(config)
+        path = socket_of(config, socket)
         if watch and not as_json:
             _watch(path)
             return
