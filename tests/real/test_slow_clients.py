@@ -18,7 +18,7 @@ from zt_proxy.config.build import Built
 from zt_proxy.core.descriptors import raise_limit
 
 CONNECTIONS = 300
-SECONDS = 3
+SECONDS = 2
 HALF_OPEN = 4000
 BIG = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1024 * 1024) + bytes(1024 * 1024)
 HONEST = "127.0.0.2"
@@ -88,8 +88,7 @@ MODES = {
 
 @pytest.mark.case("ZT-DOS-06")
 @pytest.mark.case("ZT-DOS-07")
-@pytest.mark.parametrize("public", [False, True])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "public"), [("headers", False), ("body", False), ("body", True), ("read", True)])
 async def test_slowhttptest_keeps_no_honest_request_from_its_answer(mode: str, public: bool) -> None:
     program = shutil.which("slowhttptest")
     if program is None:
@@ -104,16 +103,10 @@ async def test_slowhttptest_keeps_no_honest_request_from_its_answer(mode: str, p
         )
         over = asyncio.ensure_future(attack.wait())
         succeeded = await honest_meanwhile(lab, cookie, over)
-        print(
-            mode,
-            public,
-            len(succeeded),
-            succeeded.count(True),
-            lab.proxy.worker.listeners[0].refused,
-            lab.proxy.worker.metrics._handshakes,
-        )
         assert all(succeeded)
         assert len(succeeded) >= 10
+        assert lab.proxy.worker is not None
+        assert sum(lab.proxy.worker.metrics._handshakes.values()) - len(succeeded) > CONNECTIONS // 2, "it did attack"
 
 
 @pytest.mark.case("ZT-DOS-08")
