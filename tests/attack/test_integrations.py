@@ -609,3 +609,15 @@ async def test_a_connection_that_was_never_asked_is_made_anew_when_certificates_
         assert len(lab.upstream.seen) == 1
         await reloaded(lab, terms=(ClientCertificateSettings(lab.pem),))
         assert (await lab.ask(None, "/", line)).status == 200
+
+
+async def test_a_person_who_came_without_a_certificate_stays_only_while_none_is_required(tmp_path: Path) -> None:
+    async with MachineLab(tmp_path, terms={"required": False}, upstream=EchoPlatform(), rules=(allow(),)) as lab:
+        client = await lab.connect()
+        await client.write(handshake(await lab.sign_in()))
+        assert (await client.reply()).status == 101
+        await reloaded(lab, terms=(ClientCertificateSettings(lab.pem),))
+        await client.write(frame(1, b"still"))
+        assert (await read_frame(client.reader)).payload == b"still"
+        await reloaded(lab, terms=(ClientCertificateSettings(lab.pem, required=True),))
+        assert close_code(await read_frame(client.reader)) == 4401

@@ -102,6 +102,13 @@ def _authorities(checking: Checking, terms: ClientCertificates) -> None:
     found = checking.attempt(at, read_authority_file, checking.path(terms.ca))
     if found is None:
         return
+    subjects = {one.subject for one in found}
+    if any(one.issuer not in subjects for one in found):
+        problems.error(
+            at,
+            f"{terms.ca} has an intermediate authority without the one above it: no chain could be proven",
+            "every authority up to its root",
+        )
     now = checking.now.timestamp()
     ended = [one for one in found if one.not_after < now]
     if len(ended) == len(found):

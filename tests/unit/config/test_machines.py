@@ -189,3 +189,15 @@ def test_a_route_at_a_port_where_nobody_is_asked_is_a_warning_that_names_the_rig
     assert said(place, text("{ca: certs/ca.pem, hosts: [flows.example.com]}")) == []
     (problem,) = said(place, text("{ca: certs/ca.pem, hosts: [auth.example.com]}"))
     assert "no integration gets to `builder`" in problem
+
+
+def test_an_intermediate_authority_needs_its_root_beside_it(place: Path) -> None:
+    import trustme
+
+    root = trustme.CA()
+    lower = root.create_child_ca()
+    (place / "lower.pem").write_bytes(lower.cert_pem.bytes())
+    (problem,) = said(place, text("{ca: lower.pem}"))
+    assert "error: lower.pem has an intermediate authority without the one above it" in problem
+    (place / "both.pem").write_bytes(lower.cert_pem.bytes() + root.cert_pem.bytes())
+    assert said(place, text("{ca: both.pem}")) == []

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.lab.certificates import DAY, Authority, Leaf
@@ -14,6 +15,7 @@ from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
 
 NOW = 1_800_000_000.0
 CA = Authority("Clients")
+MAIL = x509.SubjectAlternativeName([x509.RFC822Name("crm.example.com"), x509.RFC822Name("crm@example.com")])
 CA_DER = CA.certificate.public_bytes(Encoding.DER)
 
 
@@ -66,6 +68,7 @@ def test_each_way_to_know_a_certificate_is_exact() -> None:
         (CA.issue(subject="CN=crm.example.com"), unknown),
         (CA.issue(subject="CN=spiffe://example.com/crm"), unknown),
         (CA.issue(subject="", dns=["nobody.example.com"]), unknown),
+        (CA.issue(extensions={x509.SubjectAlternativeName: (MAIL, False)}), unknown),
         (pinned, "pinned"),
         (CA.issue(), unknown),
     ):

@@ -85,16 +85,19 @@ class Machines:
             known.grant(way, (decision, x.circumstances))
         return decision
 
-    def still_allowed(self, x: Exchange, now: float) -> Reason | None:
-        """Judge the certificate and decide an open stream again. None: it may go on; else why not."""
-        shown, route = x.connection.shown, x.route
-        if shown is None or route is None or x.target is None:
-            return None
+    def turned(self, x: Exchange, shown: Shown, now: float) -> Reason | None:
+        """Judge the certificate, and decide an open stream again. None: it may go on, as far as this goes."""
+        route, target = x.route, x.target
+        if route is None or target is None or x.relay is None:
+            return None  # the portal's, or not decided yet
         found = self.integrations.identify(shown, now)
-        if not isinstance(found, KnownMachine):
-            return found or Reason.CERTIFICATE_REQUIRED
+        if isinstance(found, Reason):
+            return found
+        if found is None or x.machine is None:
+            # Nobody has to show a certificate: what a machine began goes on no more, what a person began may.
+            return None if x.machine is None else Reason.CERTIFICATE_UNKNOWN
         x.machine = found
-        decision = route.machines.decide(found.machine.principal.integration, x.head.method, x.target.path)
+        decision = route.machines.decide(found.machine.principal.integration, x.head.method, target.path)
         return None if decision.effect is Effect.ALLOW else decision.reason
 
 

@@ -483,8 +483,10 @@ class Gateway:
 
     def still_allowed(self, x: Exchange) -> Reason | None:
         """Decide an open stream again. None: it may go on; else why not."""
-        if x.machine is not None:
-            return self.machines.still_allowed(x, self.clock.now())
+        if x.connection.shown is not None:
+            turned = self.machines.turned(x, x.connection.shown, self.clock.now())
+            if turned is not None or x.machine is not None:
+                return turned
         route, entry = x.route, x.session
         if route is None or x.target is None or x.relay is None:
             return None  # the portal's, or not decided yet

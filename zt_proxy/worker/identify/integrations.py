@@ -22,7 +22,7 @@ from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
 
 log = structlog.get_logger("zt_proxy.identify")
 
-REMEMBERED = 4096
+REMEMBERED = 1024
 """Chains that were read, and statements about them, that are kept: clients come back on new connections."""
 GRANTS = 64
 """Permissions remembered for each machine."""
@@ -98,7 +98,7 @@ class Integrations:
         self._by: dict[tuple[str, object], list[tuple[CertificateMatch, IntegrationSettings]]] = {}
         self._principals: dict[str, Principal] = {}
         self._lists: dict[str, dict[bytes, RevocationList]] = {}
-        self._read: dict[tuple[bytes, ...], tuple[CertificateFacts, ...] | str] = {}
+        self._read: dict[tuple[bytes, ...], tuple[tuple[bytes, ...], tuple[CertificateFacts, ...] | str]] = {}
         self._machines: dict[tuple[str, str], KnownMachine] = {}
         self._told: set[tuple[str, Reason]] = set()
         self.epoch = next(_EPOCHS)
@@ -124,12 +124,13 @@ class Integrations:
 
     def show(self, terms: ClientTerms, chain: tuple[bytes, ...]) -> Shown:
         """A connection's handshake is done: this is what it showed."""
-        shown = Shown(terms, chain)
-        if chain:
-            facts = self._facts(chain)
-            if isinstance(facts, tuple):
-                shown.fingerprint = facts[0].fingerprint
-                shown.stranger = Machine(_NOBODY, shown.fingerprint, 0.0)
+        if not chain:
+            return Shown(terms, ())
+        known, facts = self._facts(chain)
+        shown = Shown(terms, known)
+        if isinstance(facts, tuple):
+            shown.fingerprint = facts[0].fingerprint
+            shown.stranger = Machine(_NOBODY, shown.fingerprint, 0.0)
         return shown
 
     def identify(self, shown: Shown, now: float) -> KnownMachine | Reason | None:
@@ -144,7 +145,7 @@ class Integrations:
         if not shown.chain:
             shown.found = Reason.CERTIFICATE_REQUIRED if shown.terms.required else None
             return
-        facts = self._facts(shown.chain)
+        _, facts = self._facts(shown.chain)
         if isinstance(facts, str):
             verdict = Verdict(Reason.CERTIFICATE_UNSUITABLE, facts, -FOREVER, FOREVER)
         else:
@@ -211,16 +212,18 @@ class Integrations:
             return Reason.CERTIFICATE_AMBIGUOUS
         return next(iter(found.values()), Reason.CERTIFICATE_UNKNOWN)
 
-    def _facts(self, chain: tuple[bytes, ...]) -> tuple[CertificateFacts, ...] | str:
+    def _facts(self, chain: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[CertificateFacts, ...] | str]:
+        """The chain, as one object however many connections show it, and what it says, or why it cannot be read."""
         known = self._read.get(chain)
         if known is None:
+            facts: tuple[CertificateFacts, ...] | str
             try:
-                known = tuple(map(read_certificate, chain))
+                facts = tuple(map(read_certificate, chain))
             except ValueError as error:
-                known = str(error)
+                facts = str(error)
             if len(self._read) >= REMEMBERED:
                 self._read.clear()
-            self._read[chain] = known
+            known = self._read[chain] = (chain, facts)
         return known
 
 
