@@ -45,6 +45,20 @@ def pack_circumstances(text: bytes) -> bytes:
     return b"C" + text
 
 
+NOWHERE = -(1 << 62)
+"""A place in no ring's reach."""
+
+
+class Circumstances:
+    """The part of a decision's record that is the same for every request alike, and where the ring has it."""
+
+    __slots__ = ("place", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.place = NOWHERE
+
+
 class Unreadable(ValueError):
     """A payload that is not made of records, or that refers to what is not there."""
 

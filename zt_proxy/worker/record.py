@@ -21,6 +21,7 @@ from zt_proxy.link.records import (
     ID_BYTES,
     LONGEST_PATH,
     VERSION,
+    Circumstances,
     pack_circumstances,
     pack_decision,
     pack_end,
@@ -28,8 +29,6 @@ from zt_proxy.link.records import (
 )
 from zt_proxy.link.ring import RingWriter
 
-NOWHERE = -(1 << 62)
-"""A place in no ring's reach."""
 FINGERPRINT = 16
 """Hexadecimal digits of a certificate's SHA-256 that a record names."""
 _KEPT = 4096
@@ -55,16 +54,6 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, 
     protocol: str = "http"
     lost: int = 0
     """End records that found no room since the last record."""
-
-
-class Circumstances:
-    """The part of a decision's record that is the same for every request alike, and where the ring has it."""
-
-    __slots__ = ("place", "text")
-
-    def __init__(self, text: bytes) -> None:
-        self.text = text
-        self.place = NOWHERE
 
 
 class _Fields(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

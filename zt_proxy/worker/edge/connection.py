@@ -149,6 +149,9 @@ class Connection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_gone()
+        parser, self._parser = self._parser, None
+        if parser is not None:
+            parser.close()
 
     def pause_writing(self) -> None:
         self.congested = True

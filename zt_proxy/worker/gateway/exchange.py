@@ -5,10 +5,10 @@ from typing import Protocol
 from zt_proxy.core.errors import ZtError
 from zt_proxy.core.http import Target
 from zt_proxy.core.types import Decision
+from zt_proxy.link.records import Circumstances
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.integrations import KnownMachine, Shown
 from zt_proxy.worker.identify.session import CachedSession
-from zt_proxy.worker.record import Circumstances
 from zt_proxy.worker.upstream.relay import Pause, Relay
 from zt_proxy.worker.wire.head import RequestHead
 

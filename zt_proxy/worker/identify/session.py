@@ -14,7 +14,7 @@ from zt_proxy.core.keys import CookieMac
 from zt_proxy.core.session import Session
 from zt_proxy.core.types import Decision
 from zt_proxy.link.messages import ControlLink
-from zt_proxy.worker.record import Circumstances
+from zt_proxy.link.records import Circumstances
 
 CAPACITY = 50_000
 GRANTS = 32

@@ -100,12 +100,12 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._pool.forget(self)
-        borrower, self.borrower = self.borrower, None
+        borrower = self.borrower
+        ended = borrower is not None and exc is None and not self.tunnel and self._parser.at_eof()
+        self.borrower = None
+        self._parser.close()
         if borrower is None:
             return
-        self.borrower = borrower
-        ended = exc is None and not self.tunnel and self._parser.at_eof()
-        self.borrower = None
         if ended:
             borrower.upstream_fed()
         elif isinstance(exc, ssl.SSLError) and not self._answered and not self.reused:

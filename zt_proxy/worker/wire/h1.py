@@ -216,6 +216,13 @@ class RequestParser:
             self._busy = True
             self._sink.on_end()
 
+    def close(self) -> None:
+        """The connection is gone: let go of everything. What llhttp holds of this parser would keep all of it alive
+        until the garbage collector comes by, TLS buffers included."""
+        self._dead = True
+        self.backlog.clear()
+        del self._parser, self._sink
+
     def _fail(self, error: ZtError) -> None:
         self._dead = True
         if self._busy:

@@ -115,6 +115,7 @@ class ResponseParser:
         "_noted",
         "_parser",
         "_sink",
+        "_useful",
     )
 
     def __init__(self, memory: ResponseMemory) -> None:
@@ -141,6 +142,7 @@ class ResponseParser:
         self._done = False
         self._interim = 0
         self._fed = 0
+        self._useful = 0
 
     def feed(self, data: bytes) -> bytes:
         """Parse. Gives the bytes behind a 101 (else none).
@@ -177,8 +179,9 @@ class ResponseParser:
                 raise
             raise UpstreamError(Reason.UPSTREAM_INVALID, str(error)) from None
         self._fed += len(data)
-        if self._fed > MAX_HEAD and self._in_head:
-            raise UpstreamError(Reason.UPSTREAM_INVALID, "response headers too large")
+        if self._fed - self._useful > MAX_HEAD:
+            what = "headers too large" if self._in_head else "trailers or chunk framing too large"
+            raise UpstreamError(Reason.UPSTREAM_INVALID, f"response {what}")
         return b""
 
     def at_eof(self) -> bool:
@@ -190,6 +193,11 @@ class ResponseParser:
             return False
         self._finish()
         return True
+
+    def close(self) -> None:
+        """The connection is gone: let go of what holds this parser."""
+        self._sink = None
+        del self._parser
 
     def _finished(self) -> bool:
         return self._done
@@ -260,6 +268,7 @@ class ResponseParser:
             self._finish()
 
     def on_body(self, data: bytes) -> None:
+        self._useful = self._fed
         if self._done:
             raise UpstreamError(Reason.UPSTREAM_INVALID, "a body where none can be")
         self._sink.on_response_body(data)  # type: ignore[union-attr]

@@ -145,7 +145,11 @@ _RESERVED = frozenset(
 )
 _RESERVED_PREFIXES = (b"x-forwarded-", b"x-zt-", b"zt-", b"x-auth-", b"x-envoy-", b"x-authenticated-")
 
-_REMEMBERED = 4096
+REMEMBERED = 4096
+"""Header names whose kind is remembered, for each direction. When full it starts anew: made-up names would else keep
+real ones out for good."""
+REMEMBERED_NAME = 64
+"""Longer names are never remembered."""
 KNOWN: dict[bytes, int] = {}
 _extra_reserved: set[bytes] = set()
 
@@ -162,6 +166,13 @@ def is_reserved(name: bytes) -> bool:
     return folded in _RESERVED or folded in _extra_reserved or folded.startswith(_RESERVED_PREFIXES)
 
 
+def _remember(known: dict[bytes, int], name: bytes, kind: int) -> None:
+    if len(name) <= REMEMBERED_NAME:
+        if len(known) >= REMEMBERED:
+            known.clear()
+        known[name] = kind
+
+
 def classify(name: bytes) -> int:
     """The Kind of a request header, as an int; remembered."""
     kind = KNOWN.get(name)
@@ -175,8 +186,7 @@ def classify(name: bytes) -> int:
             kind = int(Kind.DROP)  # `Content_Length` and its like, too: to a CGI-like platform they are the real ones
         else:
             kind = int(Kind.FORWARD)
-        if len(KNOWN) < _REMEMBERED:
-            KNOWN[name] = kind
+        _remember(KNOWN, name, kind)
     return kind
 
 
@@ -230,8 +240,7 @@ def classify_response(name: bytes) -> int:
             kind = int(ResponseKind.DROP)
         else:
             kind = int(ResponseKind.FORWARD)
-        if len(KNOWN_RESPONSE) < _REMEMBERED:
-            KNOWN_RESPONSE[name] = kind
+        _remember(KNOWN_RESPONSE, name, kind)
     return kind
 
 
