@@ -28,7 +28,7 @@ real-components: tests/real/node_modules/.installed tests/real/.apt-installed
 tests/real/node_modules/.installed: tests/real/package.json tests/real/package-lock.json
 	cd tests/real && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
-tests/real/.apt-installed:
+tests/real/.apt-installed: tests/real/install-debian.sh
 	sh tests/real/install-debian.sh
 	touch $@
 
