@@ -8,7 +8,6 @@ expired or ended counts any longer than that (ZT-TLS-08, ZT-TLS-09).
 import itertools
 import math
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
 
 import structlog
 
@@ -16,6 +15,7 @@ from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import Machine, Principal
 from zt_proxy.core.types import Decision
 from zt_proxy.link.messages import RevocationList
+from zt_proxy.link.records import Circumstances
 from zt_proxy.worker.identify.assertion import MACHINE_PREFIX
 from zt_proxy.worker.identify.certificate import CertificateFacts, Verdict, judge_chain, read_certificate
 from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
@@ -59,10 +59,10 @@ class KnownMachine:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.granted: dict[object, tuple[Decision, Any]] = {}
+        self.granted: dict[object, tuple[Decision, Circumstances]] = {}
         """Permissions, with their part of the record, by what was asked: no clock has a say in them."""
 
-    def grant(self, asked: object, granted: tuple[Decision, Any]) -> None:
+    def grant(self, asked: object, granted: tuple[Decision, Circumstances]) -> None:
         """Remember a permission; bounded, a full memory starts anew."""
         if len(self.granted) >= GRANTS:
             self.granted.clear()
