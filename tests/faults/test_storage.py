@@ -1,5 +1,6 @@
 """Disks that are full or fail, a ring that nobody reads, a store that is locked, gone or garbage."""
 
+import asyncio
 import errno
 import os
 import subprocess
@@ -208,6 +209,36 @@ async def test_a_store_that_is_garbage_gives_503_and_is_never_taken_for_an_empty
         await proxy.rest()
         with pytest.raises(ConfigurationError):
             await sqlite.SqliteStore.open(state / "sessions.db")
+
+
+async def test_a_store_that_hangs_has_a_bounded_queue_in_which_changes_still_find_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sqlite, "QUEUE", 5)
+    async with steady() as proxy:
+        control = proxy.lab.proxy.control
+        assert control is not None
+        store: Any = control.sessions._store
+        stuck = threading.Event()
+        store._thread.submit(stuck.wait, 60)
+        try:
+            await until(lambda: store._queued() == 0)
+            asked = [asyncio.ensure_future(store.session("x")) for _ in range(5)]
+            await until(lambda: store._queued() == 5)
+            for one in asked[:3]:
+                one.cancel()  # who gives up leaves its place in the queue behind
+            with pytest.raises(UnavailableError):
+                await store.session("x")
+            forget(proxy)
+            denied = await proxy.ask()
+            assert (denied.status, denied.reason) == (503, "store-unavailable")
+            change = asyncio.ensure_future(store.end_session("x", 1))
+            await until(lambda: store._queued() == 6)
+        finally:
+            stuck.set()
+        assert await change is False
+        assert [await one for one in asked[3:]] == [None, None]
+        await proxy.stands(denied)
 
 
 async def test_a_store_that_was_deleted_under_the_proxy_goes_on_until_it_ends() -> None:

@@ -18,6 +18,8 @@ from zt_proxy.core.private import check_private
 
 BUSY = 2.0
 """Seconds to wait for a lock that a backup or an inspecting operator holds."""
+QUEUE = 2_000
+"""Look-ups that may wait for the store's thread; changes may wait behind as many again."""
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -54,10 +56,16 @@ class SqliteStore:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown(wait=False)
 
+    def _queued(self) -> int:
+        """What waits for the thread; also calls that were given up, which stay until their turn."""
+        return self._thread._work_queue.qsize()
+
     async def _run(self, work: Work[T], *, durable: bool = False, reads: bool = False) -> T:
         """Run one transaction in the store's thread. Cancelling the caller does not cut the transaction in half."""
         try:
             loop = asyncio.get_running_loop()
+            if self._queued() >= (QUEUE if reads else 2 * QUEUE):  # look-ups give way to changes
+                raise UnavailableError(Reason.STORE_UNAVAILABLE, "too many wait for the session store")
             return await loop.run_in_executor(self._thread, _transact, self._connection, work, durable, reads)
         except sqlite3.Error as error:
             raise UnavailableError(Reason.STORE_UNAVAILABLE, f"session store: {error}") from error
