@@ -56,5 +56,7 @@ def test_each_worker_gets_its_part_rounded_up() -> None:
     assert [share_of(20, workers) for workers in (1, 2, 3, 8, 32)] == [20, 10, 7, 3, 1]
     assert share_of(1 / 60, 2) == 1 / 120
     limits = RateLimits({"one": 20.0}, shares=2)
-    assert sum(limits.take("one", 0.0) == 0.0 for _ in range(30)) == 10
-    assert all(limits.take("other", 0.0) == 0.0 for _ in range(99)), "no rate, no limit"
+    bucket = limits.of("one")
+    assert bucket is not None
+    assert sum(bucket.take(0.0) == 0.0 for _ in range(30)) == 10
+    assert limits.of("other") is None, "no rate, no limit"

@@ -45,9 +45,11 @@ class Machines:
         x.machine = found
         if self._has_session(x):
             raise ClientError(Reason.CREDENTIALS_MIXED, "a session cookie beside a certificate", status=403)
-        x.retry_after = self._rates.take(found.machine.principal.integration, x.started)
-        if x.retry_after:
-            raise ClientError(Reason.TOO_MANY_REQUESTS, "the integration's rate", status=429)
+        bucket = self._rates.of(found.machine.principal.integration)
+        if bucket is not None:
+            x.retry_after = bucket.take(x.started)
+            if x.retry_after:
+                raise ClientError(Reason.TOO_MANY_REQUESTS, "the integration's rate", status=429)
         return found
 
     def _has_session(self, x: Exchange) -> bool:

@@ -43,10 +43,9 @@ class RateLimits:
     def __init__(self, rates: Mapping[str, float], shares: int = 1) -> None:
         self._buckets = {name: Bucket(share_of(rate, shares)) for name, rate in rates.items()}
 
-    def take(self, name: str, now: float) -> float:
-        """As `Bucket.take`."""
-        bucket = self._buckets.get(name)
-        return 0.0 if bucket is None else bucket.take(now)
+    def of(self, name: str) -> Bucket | None:
+        """The bucket of an integration; None: it is not counted."""
+        return self._buckets.get(name)
 
 
 def share_of(rate: float, shares: int) -> float:
