@@ -1,4 +1,4 @@
-"""Counters of the request path: plain integers here, Prometheus families only when somebody scrapes.
+"""Counters of the request path: plain integers here, metric families only when somebody asks.
 
 A labelled child of prometheus-client takes a lock for each increment; an integer in a list does not, and the request
 path has one thread. Durations are seconds. Labels are bounded: route names come from the configuration, reasons from
@@ -7,23 +7,12 @@ the enum; nothing a client sends becomes a label.
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.types import Effect
+from zt_proxy.link.status import Family, Sample
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the latency buckets, in seconds; one more holds what is above."""
@@ -58,20 +47,19 @@ class _RouteCounts:
         self.total = 0.0
 
 
-class Metrics(Collector):
-    """A worker's metrics. Call from the worker's one thread; scrape from there as well."""
+class Metrics:
+    """A worker's metrics. Call from the worker's one thread; collect there as well.
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry(auto_describe=False)
+    Without prometheus-client, which control has: 2.7 MiB of every worker for the few lines that draw a page.
+    """
+
+    def __init__(self) -> None:
         self._routes: dict[str, _RouteCounts] = {}
         self._decisions: dict[tuple[str, str], int] = {}
         self._handshakes: dict[tuple[str, str], int] = {}
         self._gauges: list[tuple[str, str, Reading]] = []
         self._labelled: list[tuple[str, str, str, Readings]] = []
         self._counters: list[tuple[str, str, Reading]] = []
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
 
     def request(self, route: str, status: int, duration: float) -> None:
         """A response is through: `duration` from the first byte of its request to the last of its response."""
@@ -109,53 +97,53 @@ class Metrics(Collector):
         """As `gauge`, for what only grows; exported as `zt_<name>_total`."""
         self._counters.append((name, help, read))
 
-    def collect(self) -> Iterator[Metric]:
-        """Called by the registry for each scrape."""
+    def collect(self) -> Iterator[Family]:
+        """Everything counted so far."""
         yield from self._collect_routes()
-        decisions = CounterMetricFamily("zt_decisions", "Decisions by effect and reason.", labels=["effect", "reason"])
         totals: dict[tuple[str, str], int] = {}
         for (reason, effect), count in self._decisions.items():
             key = (effect or _usual_effect(reason), reason)
             totals[key] = totals.get(key, 0) + count
-        for labels, count in totals.items():
-            decisions.add_metric(labels, count)
-        yield decisions
-        handshakes = CounterMetricFamily(
-            "zt_tls_handshakes", "TLS handshakes by result and version or kind of failure.", labels=["result", "kind"]
+        yield _counter(
+            "zt_decisions",
+            "Decisions by effect and reason.",
+            [({"effect": effect, "reason": reason}, count) for (effect, reason), count in totals.items()],
         )
-        for labels, count in self._handshakes.items():
-            handshakes.add_metric(labels, count)
-        yield handshakes
+        yield _counter(
+            "zt_tls_handshakes",
+            "TLS handshakes by result and version or kind of failure.",
+            [({"result": result, "kind": kind}, count) for (result, kind), count in self._handshakes.items()],
+        )
         for name, text, read in self._gauges:
-            yield GaugeMetricFamily(f"zt_{name}", text, value=read())
+            yield Family(f"zt_{name}", text, "gauge", [Sample(f"zt_{name}", {}, read())])
         for name, text, label, read_all in self._labelled:
-            family = GaugeMetricFamily(f"zt_{name}", text, labels=[label])
-            for value, number in read_all().items():
-                family.add_metric([value], number)
-            yield family
+            samples = [Sample(f"zt_{name}", {label: value}, number) for value, number in read_all().items()]
+            yield Family(f"zt_{name}", text, "gauge", samples)
         for name, text, read in self._counters:
-            yield CounterMetricFamily(f"zt_{name}", text, value=read())
-        yield InfoMetricFamily(
-            "zt_build",
-            "What is running.",
-            value={"version": version("zt-proxy"), "python": platform.python_version()},
-        )
+            yield _counter(f"zt_{name}", text, [({}, read())])
+        build = {"version": version("zt-proxy"), "python": platform.python_version()}
+        yield Family("zt_build", "What is running.", "info", [Sample("zt_build_info", build, 1.0)])
 
-    def _collect_routes(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily("zt_requests", "Responses by route and status class.", labels=["route", "class"])
-        durations = HistogramMetricFamily(
-            "zt_request_duration_seconds",
-            "From the first byte of a request to the last of its response.",
-            labels=["route"],
-        )
+    def _collect_routes(self) -> Iterator[Family]:
+        requests: list[tuple[dict[str, str], float]] = []
+        durations: list[Sample] = []
+        name = "zt_request_duration_seconds"
         for route, counts in self._routes.items():
             label = route or "none"
-            for name, count in zip(_CLASSES, counts.classes, strict=True):
+            for kind, count in zip(_CLASSES, counts.classes, strict=True):
                 if count:
-                    requests.add_metric([label, name], count)
-            durations.add_metric([label], _cumulated(counts.buckets), counts.total)
-        yield requests
-        yield durations
+                    requests.append(({"route": label, "class": kind}, count))
+            rows = _cumulated(counts.buckets)
+            durations += [Sample(f"{name}_bucket", {"route": label, "le": bound}, total) for bound, total in rows]
+            durations.append(Sample(f"{name}_count", {"route": label}, rows[-1][1]))
+            durations.append(Sample(f"{name}_sum", {"route": label}, counts.total))
+        yield _counter("zt_requests", "Responses by route and status class.", requests)
+        text = "From the first byte of a request to the last of its response."
+        yield Family(name, text, "histogram", durations)
+
+
+def _counter(name: str, help: str, values: Iterable[tuple[dict[str, str], float]]) -> Family:
+    return Family(name, help, "counter", [Sample(f"{name}_total", labels, value) for labels, value in values])
 
 
 def _usual_effect(reason: str) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from zt_proxy.core.errors import ZtError
-from zt_proxy.link.status import METRICS, STATUS, STREAMS, Family, OpenStreams, Sample, WorkerReport
+from zt_proxy.link.status import METRICS, STATUS, STREAMS, Family, OpenStreams, WorkerReport
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.identify.session import SessionCache
 from zt_proxy.worker.metrics import Metrics
@@ -82,15 +82,7 @@ def _streams(worker: Reporter) -> OpenStreams:
 
 
 def _metrics(worker: Reporter) -> list[Family]:
-    return [
-        Family(
-            metric.name,
-            metric.documentation,
-            metric.type,
-            [Sample(sample.name, dict(sample.labels), sample.value) for sample in metric.samples],
-        )
-        for metric in worker.metrics.registry.collect()
-    ]
+    return list(worker.metrics.collect())
 
 
 _ANSWERS: dict[str, Callable[[Reporter], object]] = {STATUS: _status, STREAMS: _streams, METRICS: _metrics}

@@ -9,5 +9,5 @@ TEXT = (Path(__file__).parents[3] / "docs" / "reference" / "operations.md").read
 
 def test_every_metric_of_the_path_is_documented() -> None:
     for family in Metrics().collect():
-        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        suffix = {"counter": "_total", "info": "_info"}.get(family.kind, "")
         assert f"`{family.name}{suffix}`" in TEXT

@@ -1,9 +1,10 @@
 """Health and metrics over real HTTP."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from zt_proxy.core.errors import Reason
@@ -17,6 +18,21 @@ def metrics() -> Metrics:
     return Metrics()
 
 
+def page_of(metrics: Metrics) -> Callable[[], Awaitable[list[Metric]]]:
+    """The families of one worker, as control draws them."""
+
+    async def gather() -> list[Metric]:
+        page = []
+        for family in metrics.collect():
+            metric = Metric(family.name, family.help, family.kind)
+            for sample in family.samples:
+                metric.add_sample(sample.name, sample.labels, sample.value)
+            page.append(metric)
+        return page
+
+    return gather
+
+
 @pytest.fixture
 def problems() -> dict[str, str]:
     return {"link": "", "store": ""}
@@ -25,7 +41,7 @@ def problems() -> dict[str, str]:
 @pytest.fixture
 async def url(metrics: Metrics, problems: dict[str, str]) -> AsyncIterator[str]:
     checks = [Check(name, lambda name=name: problems[name]) for name in problems]
-    listener = PrivateListener("127.0.0.1", 0, metrics.registry, checks)
+    listener = PrivateListener("127.0.0.1", 0, page_of(metrics), checks)
     await listener.start()
     yield f"http://127.0.0.1:{listener.port}"
     await listener.stop()
@@ -126,7 +142,6 @@ async def test_handshakes_gauges_counters_and_the_build_are_exported(url: str, m
     assert found["zt_upstream_connections", (("state", "idle"),)] == 3
     assert found["zt_records_lost_total", ()] == 7
     assert any(name == "zt_build_info" for name, _ in found)
-    assert any(name == "process_resident_memory_bytes" for name, _ in found)
 
 
 async def test_openmetrics_is_given_to_who_asks_for_it(url: str) -> None:
@@ -142,4 +157,4 @@ async def test_nothing_else_is_served(url: str) -> None:
 async def test_an_address_in_use_is_said_at_start(url: str, metrics: Metrics) -> None:
     port = int(url.rpartition(":")[2])
     with pytest.raises(OSError, match="address already in use"):
-        await PrivateListener("127.0.0.1", port, metrics.registry, []).start()
+        await PrivateListener("127.0.0.1", port, page_of(metrics), []).start()

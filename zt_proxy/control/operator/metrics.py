@@ -7,9 +7,7 @@ starts at 0, which Prometheus understands of one series, not of a sum.
 import os
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from zt_proxy.control.operator.overview import Overview
@@ -17,7 +15,6 @@ from zt_proxy.core.errors import UnavailableError
 from zt_proxy.link.messages import WorkerState
 from zt_proxy.link.status import METRICS, Family
 
-_OF_PROCESSES = ("process_", "python_")
 _BUILD = "zt_build"
 
 
@@ -26,9 +23,6 @@ class AllMetrics:
 
     def __init__(self, overview: Overview) -> None:
         self._overview = overview
-        self._own = CollectorRegistry(auto_describe=False)
-        ProcessCollector(registry=self._own)
-        GCCollector(registry=self._own)
 
     async def __call__(self) -> list[Metric]:
         """A worker that does not answer is missing from this scrape; `zt_worker_up` says so."""
@@ -38,12 +32,10 @@ class AllMetrics:
         for state, families in answers:
             process = f"worker-{state.worker}" if apart else "proxy"
             for family in families or ():
-                _merge(merged, family, str(state.worker), process)
+                _merge(merged, family, str(state.worker))
+            _merge_process(merged, state.pid, process)
         if apart:
-            for metric in self._own.collect():
-                target = merged.setdefault(metric.name, _Merged(metric.documentation, metric.type))
-                for sample in metric.samples:
-                    target.add(sample.name, {**sample.labels, "process": "control"}, sample.value)
+            _merge_process(merged, os.getpid(), "control")
         return [
             *(each.metric(name) for name, each in merged.items()),
             *self._of_workers([(state, families is not None) for state, families in answers]),
@@ -112,12 +104,18 @@ class _Merged:
         return metric
 
 
-def _merge(merged: dict[str, _Merged], family: Family, worker: str, process: str) -> None:
+def _merge(merged: dict[str, _Merged], family: Family, worker: str) -> None:
     target = merged.setdefault(family.name, _Merged(family.help, family.kind))
     for sample in family.samples:
         if family.name == _BUILD:
             target.once(sample.name, sample.labels, sample.value)
-        elif family.name.startswith(_OF_PROCESSES):
-            target.add(sample.name, {**sample.labels, "process": process}, sample.value)
         else:
             target.add(sample.name, {**sample.labels, "worker": worker}, sample.value)
+
+
+def _merge_process(merged: dict[str, _Merged], pid: int, process: str) -> None:
+    """CPU time, memory and descriptors of a process, as the kernel knows them."""
+    for metric in ProcessCollector(pid=lambda: pid, registry=None).collect():
+        target = merged.setdefault(metric.name, _Merged(metric.documentation, metric.type))
+        for sample in metric.samples:
+            target.add(sample.name, {**sample.labels, "process": process}, sample.value)
