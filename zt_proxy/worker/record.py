@@ -33,6 +33,8 @@ FINGERPRINT = 16
 """Hexadecimal digits of a certificate's SHA-256 that a record names."""
 _KEPT = 4096
 _PLAIN_PATHS = 8192
+_PLAIN_PATH = 256
+"""Bytes; longer paths are looked at each time."""
 TOGETHER = 16
 """End records that wait, for a quarter of a second at most, to share a write with the next decision."""
 _Alike = tuple[str, str, bytes, str, str, str]
@@ -179,9 +181,10 @@ class Recorder:
         """Nothing in it needs an escape in JSON; remembered, since the same are asked for again and again."""
         if len(path) > LONGEST_PATH or _PLAIN.fullmatch(path) is None:
             return False
-        if len(self._plain) >= _PLAIN_PATHS:
-            self._plain.clear()
-        self._plain.add(path)
+        if len(path) <= _PLAIN_PATH:
+            if len(self._plain) >= _PLAIN_PATHS:
+                self._plain.clear()
+            self._plain.add(path)
         return True
 
     def describe(
