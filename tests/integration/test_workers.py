@@ -67,6 +67,18 @@ async def test_a_worker_process_imports_nothing_heavy(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+async def test_secrets_go_to_nobody_who_does_not_need_them(tmp_path: Path) -> None:
+    secret = "the-providers-secret-4711"
+    by_environment = (('"${file:secret}"', '"${env:ZT_FLEET_SECRET}"'),)
+    async with Fleet(tmp_path, environment={"ZT_FLEET_SECRET": secret}, replace=by_environment) as fleet:
+        for child in fleet.children():
+            told = " ".join([*child.cmdline(), *child.environ().values()])
+            assert "PATH" in child.environ()
+            assert secret not in told
+        assert secret not in fleet.log
+        assert await fleet.serves()
+
+
 async def test_a_killed_worker_is_started_again_and_its_sibling_goes_on(tmp_path: Path) -> None:
     async with Fleet(tmp_path) as fleet:
         sockets = [await fleet.websocket() for _ in range(12)]

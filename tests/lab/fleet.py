@@ -116,6 +116,8 @@ class Fleet:
     metrics: int = 0
     """Port of the private listener; 0: none."""
     upstream: Platform = field(default_factory=Platform)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that the proxy is started with, beside those of the test."""
     replace: tuple[tuple[str, str], ...] = ()
     """What to replace in the file: for files that are wrong."""
 
@@ -177,7 +179,12 @@ class Fleet:
 
     async def _sign_in(self) -> None:
         """Sessions in the store, before control has it."""
-        built, clock = read(self.config), SystemClock()
+        os.environ.update(self.environment)
+        try:
+            built, clock = read(self.config), SystemClock()
+        finally:
+            for name in self.environment:
+                del os.environ[name]
         for folder in (built.control.state_dir, built.control.runtime_dir):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         ring = KeyRing.load_or_create(built.control.state_dir / "worker.keys")
@@ -203,7 +210,14 @@ class Fleet:
         """Start, and do not wait."""
         command = [sys.executable, "-m", "zt_proxy.cli.main", "run", "-c", str(self.config)]
         with (self.directory / "log").open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+            )
 
     def _ended(self) -> bool:
         return self.process is None or self.process.poll() is not None

@@ -8,7 +8,7 @@ import msgspec
 
 from zt_proxy.config import build_machines, names
 from zt_proxy.config.certificates import dns_names
-from zt_proxy.config.files import cores, files
+from zt_proxy.config.files import cores, files, references
 from zt_proxy.config.load import Loaded
 from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
 from zt_proxy.config.schema import Listener, Provider, Schema
@@ -49,6 +49,8 @@ class Built(msgspec.Struct, frozen=True):
     """Worker processes; 0: one process for everything."""
     files: tuple[Path, ...] = ()
     """The file itself and all it names: a change of any is a change of the configuration."""
+    secret_variables: tuple[str, ...] = ()
+    """Environment variables that hold secrets: no other process needs them."""
 
 
 def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
@@ -81,7 +83,8 @@ def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
     )
     log = LogSettings(schema.log.format, schema.log.level)
     control = _control(loaded, schema, portal, folders, routes)
-    return Built(worker, control, log, warnings, workers, files(loaded.path, schema, worker, control))
+    variables = tuple(sorted({each.name for each in references(schema) if each.kind == "env"}))
+    return Built(worker, control, log, warnings, workers, files(loaded.path, schema, worker, control), variables)
 
 
 class _Folders:

@@ -20,7 +20,7 @@ def files(path: Path, schema: Model, *settings: msgspec.Struct) -> tuple[Path, .
     found = {path}
     for each in settings:
         found |= set(_named(each))
-    found |= set(_secrets(schema, path.parent))
+    found |= {path.parent / each.name for each in references(schema) if each.kind == "file"}
     return tuple(sorted(found))
 
 
@@ -40,19 +40,19 @@ def _named(value: object, name: str = "") -> Iterator[Path]:
             yield from _named(item, name)
 
 
-def _secrets(value: object, base: Path) -> Iterator[Path]:
+def references(value: object) -> Iterator[SecretReference]:
+    """Every reference to a secret in a schema."""
     if isinstance(value, SecretReference):
-        if value.kind == "file":
-            yield base / value.name
+        yield value
     elif isinstance(value, Model):
         for field in type(value).model_fields:
-            yield from _secrets(getattr(value, field), base)
+            yield from references(getattr(value, field))
     elif isinstance(value, list):
         for item in value:
-            yield from _secrets(item, base)
+            yield from references(item)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _secrets(item, base)
+            yield from references(item)
 
 
 def cores() -> int:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import structlog
@@ -57,8 +58,18 @@ class Child:
         self._task = asyncio.get_running_loop().create_task(self._listen(), name=f"{self.name}-leash")
 
     @classmethod
-    def spawn(cls, role: Role, begin: Begin, sockets: Mapping[Key, socket.socket], started: float) -> "Child":
-        """Start a process and tell it what to be. Raises OSError if there can be none."""
+    def spawn(
+        cls,
+        role: Role,
+        begin: Begin,
+        sockets: Mapping[Key, socket.socket],
+        started: float,
+        hidden: Collection[str] = (),
+    ) -> "Child":
+        """Start a process and tell it what to be, without the `hidden` environment variables.
+
+        Raises OSError if there can be none.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         command = [sys.executable, "-P", "-m", f"zt_proxy.processes.{role}", str(theirs.fileno())]
         try:
@@ -69,6 +80,7 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     process_group=0,
+                    env={name: value for name, value in os.environ.items() if name not in hidden},
                 )
         except BaseException:
             ours.close()

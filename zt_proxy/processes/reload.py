@@ -1,6 +1,6 @@
 """When to read the configuration again, and what of it cannot change while the proxy runs.
 
-SIGHUP asks at once. Files are looked at four times a second, by name, as operators and their tools replace them: by
+SIGHUP asks at once. Files are looked at ten times a second, by name, as operators and their tools replace them: by
 writing, by renaming, by turning a symbolic link (which notifications of the file system miss, as they miss most network
 mounts). A change counts once it has stood still for one look, so that a certificate and its key are read together.
 """
@@ -17,14 +17,16 @@ from zt_proxy.config.build import Built
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ZtError
 
-LOOK = 0.25
+LOOK = 0.1
 """Seconds between looks at the files."""
+AGAIN = 5.0
+"""Seconds until a file that was right, and could not be put in force all the same, is tried again."""
 
 log = structlog.get_logger("zt_proxy.reload")
 
 Apply = Callable[[Built, int], Awaitable[None]]
 """Puts a configuration in force under an epoch. Raises ZtError or OSError, with the old one still in force."""
-Fingerprint = dict[Path, tuple[int, int, int]]
+Fingerprint = dict[Path, tuple[int, ...]]
 
 
 class Reloader:
@@ -44,6 +46,7 @@ class Reloader:
         self._clock = clock
         self._changed = changed
         self._asked = asyncio.Event()
+        self._again_at = float("inf")
         self._files = fingerprint(built.files)
 
     def ask(self) -> None:
@@ -58,8 +61,9 @@ class Reloader:
             now = fingerprint(self.built.files)
             still = now == seen
             seen = now
-            if asked or (still and now != self._files):
-                await self.reload()
+            due = self._clock.monotonic() >= self._again_at
+            if asked or due or (still and now != self._files):
+                await self.reload(again=due and not asked)
                 # As they were before they were read: what changed meanwhile is seen at the next look.
                 seen = self._files = {**fingerprint(self.built.files), **now}
                 for gone in set(seen) - set(self.built.files):
@@ -74,24 +78,37 @@ class Reloader:
         self._asked.clear()
         return True
 
-    async def reload(self) -> None:
-        """Read, check and apply; what is wrong is said, and the old configuration stays in force."""
+    async def reload(self, *, again: bool = False) -> None:
+        """Read, check and apply; what is wrong is said, and the old configuration stays in force.
+
+        `again`: by nobody's wish; that it failed for the same reason as before need not be said again.
+        """
+        before = self.problem
         await self._reload()
+        if self.problem and not (again and self.problem == before):
+            log.error("configuration not taken over; the one before stays in force", problem=self.problem)
         self._changed()
 
     async def _reload(self) -> None:
+        self._again_at = float("inf")
         try:
             built = await asyncio.to_thread(read, self.path)
             for fault in unchangeable(self.built, built):
                 raise Unchangeable(fault)
-            await self._apply(built, self.epoch + 1)
-        except (ConfigurationProblems, Unchangeable, ZtError, OSError) as error:
+        except (ConfigurationProblems, Unchangeable, OSError) as error:
             self.problem = str(error)
-            log.error("configuration not taken over; the one before stays in force", problem=self.problem)
             return
         except Exception as error:
-            self.problem = f"the reload itself failed: {type(error).__name__}"
             log.exception("reload failed")
+            self.problem = f"reading it failed: {type(error).__name__}"
+            return
+        try:
+            await self._apply(built, self.epoch + 1)
+        except Exception as error:
+            if not isinstance(error, ZtError | OSError):
+                log.exception("reload failed")
+            self.problem = str(error) or type(error).__name__
+            self._again_at = self._clock.monotonic() + AGAIN
             return
         self.built = built
         self.epoch += 1
@@ -127,13 +144,16 @@ def unchangeable(old: Built, new: Built) -> list[str]:
 
 
 def fingerprint(files: Iterable[Path]) -> Fingerprint:
-    """What tells one content from another without reading: times, size and inode of each file, behind links."""
+    """What tells one content from another without reading: times, size and inode of each file, behind links.
+
+    A change of rights moves the time of the inode, so that a file that could not be read is read once it can be.
+    """
     seen: Fingerprint = {}
     for path in files:
         try:
             found = os.stat(path)
         except OSError:
-            seen[path] = (0, 0, 0)
+            seen[path] = ()
         else:
-            seen[path] = (found.st_mtime_ns, found.st_size, found.st_ino)
+            seen[path] = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
     return seen

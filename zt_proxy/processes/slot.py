@@ -93,6 +93,14 @@ class Slot:
 
     async def keep(self) -> None:
         """See to it that there is a process, until the slot is not wanted any more."""
+        while True:
+            try:
+                return await self._keep()
+            except Exception:
+                log.exception("the care for a process failed; beginning anew", child=self.name)
+                await asyncio.sleep(SHORTEST)
+
+    async def _keep(self) -> None:
         house = self._house
         pause = 0.0
         while not (self.unwanted.is_set() or house.stopping.is_set()):

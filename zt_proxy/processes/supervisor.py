@@ -188,7 +188,7 @@ class Supervisor:
             listeners=tuple(row),
             metrics=None if worker else built.worker.metrics,
         )
-        return Child.spawn(slot.role, begin, row, self._clock.now())
+        return Child.spawn(slot.role, begin, row, self._clock.now(), built.secret_variables)
 
     # ---- reload ----
 

@@ -84,7 +84,7 @@ class WorkerProcess:
             if self._draining is not None:
                 self._draining.cancel()
                 await asyncio.gather(self._draining, return_exceptions=True)
-            await self._worker.stop(ORPHANED)
+            await self._worker.stop(ORPHANED, refuse=True)
 
     async def _do(self, message: object) -> None:
         worker, leash = self._worker, self._leash

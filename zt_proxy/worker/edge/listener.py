@@ -31,6 +31,8 @@ log = structlog.get_logger("zt_proxy.edge")
 SWEEP = 0.25
 COMPLAIN_EVERY = 10.0
 """Seconds between two lines of the log about the same shortage."""
+FIRST_REQUEST = 1.0
+"""Seconds that a new connection has for its first request when its worker begins to drain."""
 OWN = -1
 """The listener's own socket, among those of other slots that it serves for a while."""
 
@@ -197,7 +199,9 @@ class Listener:
         self.stop_accepting()
         for connection in list(self.connections):
             exchange = connection.exchange
-            if exchange is None:
+            if exchange is None and not connection.received and seconds:
+                connection.end_within(FIRST_REQUEST)  # accepted a moment ago: what it came for is still on its way
+            elif exchange is None:
                 connection.shut()
             elif exchange.tunnel is not None:
                 streams.cut(exchange, Reason.SHUTTING_DOWN)

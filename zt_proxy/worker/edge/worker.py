@@ -7,7 +7,17 @@ from collections.abc import Coroutine, Iterator, Mapping
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing
-from zt_proxy.link.messages import CHANGED, RESYNC, ControlLink, IdleNote, Invalidation, RevocationList, SigningKey
+from zt_proxy.link.messages import (
+    CHANGED,
+    CLOSED,
+    LEASE_LOST,
+    RESYNC,
+    ControlLink,
+    IdleNote,
+    Invalidation,
+    RevocationList,
+    SigningKey,
+)
 from zt_proxy.link.ring import RingWriter, ring_path
 from zt_proxy.worker.edge.listener import Listener
 from zt_proxy.worker.edge.sockets import Key, bind, key_of
@@ -115,11 +125,15 @@ class Worker:
             await self.stop(0)
             raise
 
-    async def stop(self, drain: float) -> None:
-        """Stop accepting, let what runs end within `drain` seconds, close everything."""
+    async def stop(self, drain: float, *, refuse: bool = False) -> None:
+        """Stop accepting, let what runs end within `drain` seconds, close everything.
+
+        A connection may have its next request answered, and ends then; with `refuse` not even that.
+        """
         self._draining = True
         for world in (self.world, *self._retired):
             world.gateway.draining = True
+            world.gateway.refusing = world.gateway.refusing or refuse
         await asyncio.gather(*(listener.drain(drain) for listener in self.listeners))
         for task in self._tasks:
             task.cancel()
@@ -173,7 +187,7 @@ class Worker:
         world, old = prepared.world, self.world
         if self._key is not None:
             world.signer.key(self._key)  # it may have been rotated since the world was built
-        world.gateway.draining = self._draining
+        world.gateway.draining, world.gateway.refusing = self._draining, old.gateway.refusing
         world.gateway.machines.integrations.revocations(self.revoked)
         self.world = world
         self._retire(old)
@@ -268,8 +282,10 @@ class Worker:
         if change.reason == RESYNC:
             self._spawn(self._ask_again())
         elif change.reason not in CHANGED:
+            nobody_knows = change.reason in (LEASE_LOST, CLOSED)
+            reason = Reason.CONTROL_UNAVAILABLE if nobody_knows else Reason.SESSION_UNKNOWN
             for listener in self.listeners:
-                listener.cut_sessions(sids, Reason.SESSION_UNKNOWN)
+                listener.cut_sessions(sids, reason)
 
     async def _ask_again(self) -> None:
         """Changes were missed: what is open of a session stays only if control still knows the session."""

@@ -91,6 +91,9 @@ class Gateway:
         self.machines = Machines(settings, recorder)
         self.trusted = forwarded.TrustedNetworks(settings.trusted_proxies)
         self.draining = False
+        """Connections end with their next answer, and no WebSocket begins."""
+        self.refusing = False
+        """Nothing is decided any more, because it might be decided by rules that are not in force."""
         self._session_cookie = settings.session_cookie.encode()
         self._own_cookies = frozenset((self._session_cookie, settings.login_cookie.encode()))
         self._id_prefix = secrets.token_hex(6).encode()
@@ -174,7 +177,9 @@ class Gateway:
         if not self.link.alive():
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "the lease of the link to control ran out")
         if self.draining:
-            raise UnavailableError(Reason.SHUTTING_DOWN, "this worker is ending")
+            if self.refusing or x.head.noted[UPGRADE] is not None:
+                raise UnavailableError(Reason.SHUTTING_DOWN, "this worker is ending")
+            x.close = True
         if not x.head.ordinary:
             self._admit_particular(x, x.head)
 

@@ -24,6 +24,7 @@ CLOSE_CODES = {
     Reason.NO_RULE_MATCHED: FORBIDDEN,
     Reason.RULE_DENIED: FORBIDDEN,
     Reason.SHUTTING_DOWN: GOING_AWAY,
+    Reason.CONTROL_UNAVAILABLE: GOING_AWAY,
 }
 """Close code per reason (RFC 6455 §7.4.2, private range); everything else is SESSION_OVER: sign in again."""
 
