@@ -241,7 +241,7 @@ async def test_lost_contact_with_control_cuts_every_socket() -> None:
         client = await open_websocket(lab, await lab.sign_in())
         assert lab.proxy.control is not None
         lab.proxy.control.link.close()
-        assert close_code((await remaining_frames(client.reader))[-1]) == 4401
+        assert close_code((await remaining_frames(client.reader))[-1]) == 1001
 
 
 async def test_a_resynchronisation_alone_cuts_no_socket() -> None:
