@@ -129,6 +129,30 @@ SWEEPING: dict[str, str] = {
 }
 """What looks after everything four times a second."""
 
+PORTAL: dict[str, str] = {
+    "verify the worker": "zt_proxy.control.portal_verifier.AssertionPortalVerifier.verify",
+    "open the hand-off": "zt_proxy.control.portal.sign_in.open_handoff",
+    "where to send the browser": "zt_proxy.control.identity.provider.OidcProvider.authorization_url",
+    "metadata": "zt_proxy.control.identity.discovery.Discovery.get",
+    "remember the login": "zt_proxy.control.session.logins.PendingLogins.begin",
+    "store the login": "zt_proxy.control.session.sqlite.SqliteStore.put_transaction",
+    "take the login": "zt_proxy.control.session.logins.PendingLogins.take",
+    "read the response": "zt_proxy.control.identity.provider.OidcProvider._read_response",
+    "exchange the code": "zt_proxy.control.identity.provider.OidcProvider._exchange",
+    "fetch": "zt_proxy.control.identity.fetch.Fetcher.post_form",
+    "find the key": "zt_proxy.control.identity.jwks.JwksCache.find",
+    "verify the token": "zt_proxy.control.identity.tokens.TokenVerifier.verify",
+    "read the claims": "zt_proxy.control.identity.provider.login_from_token",
+    "make the session": "zt_proxy.control.session.manager.SessionManager.create",
+    "seal the session": "zt_proxy.control.session.manager.seal_record",
+    "store the session": "zt_proxy.control.session.sqlite.SqliteStore.insert_session",
+    "make the cookie": "zt_proxy.control.session.manager.SessionManager.issue_handle",
+    "store the cookie": "zt_proxy.control.session.sqlite.SqliteStore.replace_handle",
+    "issue the code": "zt_proxy.control.session.logins.PendingLogins.issue_code",
+    "redeem the code": "zt_proxy.control.session.logins.PendingLogins.redeem",
+}
+"""The way of a sign-in, from the portal to the app's cookie."""
+
 Fault = Callable[..., Any]
 
 
@@ -151,7 +175,7 @@ RAISING: dict[str, Fault] = {
 }
 """The ways in which code fails."""
 
-SEAMS = {**DIALLING, **REFUSING, **SWEEPING, **ANSWERING, **AFTER, **RECORDING, **COLD, **BEFORE}
+SEAMS = {**PORTAL, **DIALLING, **REFUSING, **SWEEPING, **ANSWERING, **AFTER, **RECORDING, **COLD, **BEFORE}
 
 
 def opened() -> list[str]:
