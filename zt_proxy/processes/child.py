@@ -20,9 +20,9 @@ from zt_proxy.processes.leash import (
     Leash,
     LeashEnded,
     Leaving,
-    Message,
     Prepared,
     Ready,
+    Up,
 )
 from zt_proxy.worker.edge.sockets import Key
 
@@ -37,7 +37,7 @@ class Child:
     """Make one with `spawn`. It is over when `gone` is set."""
 
     def __init__(
-        self, role: Role, number: int, process: "subprocess.Popen[bytes]", leash: Leash, started: float
+        self, role: Role, number: int, process: "subprocess.Popen[bytes]", leash: Leash[Up], started: float
     ) -> None:
         self.role = role
         self.number = number
@@ -54,7 +54,8 @@ class Child:
         self.code: int | None = None
         self._process = process
         self._leash = leash
-        self._answers: asyncio.Queue[Prepared | Committed] = asyncio.Queue()
+        self._said: Prepared | Committed | None = None
+        self._answered = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._listen(), name=f"{self.name}-leash")
 
     @classmethod
@@ -85,7 +86,7 @@ class Child:
         except BaseException:
             ours.close()
             raise
-        leash = Leash(ours)
+        leash: Leash[Up] = Leash(ours, Up)
         leash.send(begin, list(sockets.values()))
         return cls(role, begin.number, process, leash, started)
 
@@ -120,23 +121,17 @@ class Child:
 
         A child that is over needs no answer: its successor begins with what is in force then.
         """
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not self.gone.is_set():
-            asked = asyncio.ensure_future(self._answers.get())
-            over = asyncio.ensure_future(self.gone.wait())
-            left = deadline - asyncio.get_running_loop().time()
-            try:
-                await asyncio.wait((asked, over), timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
-                if asked.done():
-                    got = asked.result()
-                    if isinstance(got, kind) and got.epoch == epoch:
-                        return got.problem if isinstance(got, Prepared) else ""
-                elif not over.done():
-                    return f"{self.name} did not answer within {seconds:g} s"
-            finally:
-                asked.cancel()
-                over.cancel()
-        return ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    await first(self._answered, self.gone)
+                    said = self._said
+                    if isinstance(said, kind) and said.epoch == epoch:
+                        return said.problem if isinstance(said, Prepared) else ""
+                    if self.gone.is_set():
+                        return ""
+                    self._answered.clear()
+        return f"{self.name} did not answer within {seconds:g} s"
 
     # ---- the leash ----
 
@@ -146,7 +141,7 @@ class Child:
                 self._heard(await self._leash.receive())
         await self._reap()
 
-    def _heard(self, message: Message) -> None:
+    def _heard(self, message: Up) -> None:
         match message:
             case Ready(ports):
                 self.ports = ports
@@ -154,12 +149,10 @@ class Child:
             case Failed(problem):
                 self.problem = problem
             case Prepared() | Committed():
-                self._answers.put_nowait(message)
+                self._said = message
+                self._answered.set()
             case Leaving():
                 self.leaving.set()
-            case _:
-                log.error("a child said what only the supervisor may say", child=self.name)
-                self.kill()
 
     async def _reap(self) -> None:
         """The process let go of the leash: it ended, or is about to, or will be ended."""

@@ -33,6 +33,7 @@ from zt_proxy.processes.leash import (
     Begin,
     Commit,
     Committed,
+    Down,
     Drain,
     Failed,
     Leash,
@@ -71,7 +72,7 @@ class _Prepared(NamedTuple):
 class ControlProcess:
     """Obeys the leash until it ends, or until it is told to end."""
 
-    def __init__(self, leash: Leash, begin: Begin) -> None:
+    def __init__(self, leash: Leash[Down], begin: Begin) -> None:
         self.fleet = FleetReport()
         """What the supervisor said last."""
         self.clock = SystemClock()
@@ -234,7 +235,7 @@ def main() -> None:
     """Be control at the other end of the leash whose descriptor is the one argument."""
 
     async def run() -> int:
-        leash = Leash(socket.socket(fileno=int(sys.argv[1])))
+        leash: Leash[Down] = Leash(socket.socket(fileno=int(sys.argv[1])))
         try:
             begin = await leash.receive()
         except LeashEnded:

@@ -17,7 +17,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -26,9 +26,14 @@ from zt_proxy.link.status import FleetReport
 from zt_proxy.worker.edge.sockets import Key
 
 T = TypeVar("T")
+Heard = TypeVar("Heard")
 
 LONGEST = 64 * 1024 * 1024
 """Bytes of a frame: settings of some hundred thousand rules."""
+LONGEST_UP = 64 * 1024
+"""The same from a child."""
+WAITING_UP = 64
+"""Messages of a child that may wait; one that says more is cut."""
 _HEADER = 4
 _READ = 256 * 1024
 _SCM_MAX_FD = 253
@@ -162,23 +167,30 @@ def _rich(kind: type, value: Any) -> Any:
     raise NotImplementedError(f"settings hold a {kind.__name__}")
 
 
-class Leash:
-    """One end. Takes over the socket; needs a running event loop. Not thread-safe."""
+class Leash(Generic[Heard]):
+    """One end, which hears `kind` only. Takes over the socket; needs a running event loop. Not thread-safe.
 
-    def __init__(self, end: socket.socket) -> None:
+    What a child says to the supervisor is short and comes without sockets: one that was taken over must not be able to
+    fill the supervisor's memory or its table of descriptors.
+    """
+
+    def __init__(self, end: socket.socket, kind: Any = Down) -> None:
         end.setblocking(False)
+        from_child = kind is Up
+        self._longest = LONGEST_UP if from_child else LONGEST
+        self._room = 0 if from_child else _ROOM
         self._socket = end
         self._loop = asyncio.get_running_loop()
-        self._decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
+        self._decode: Callable[[bytes], Heard] = msgspec.msgpack.Decoder(kind).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._incoming = bytearray()
         self._taken: deque[int] = deque()
-        self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._messages: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
         self._open = True
         self._loop.add_reader(end.fileno(), self._read)
 
-    async def receive(self) -> Message:
+    async def receive(self) -> Heard:
         """The next message; `sockets` gives what came along. Raises LeashEnded, from then on every time."""
         message = await self._messages.get()
         if message is None:
@@ -241,7 +253,7 @@ class Leash:
     def _read(self) -> None:
         try:
             # socket.recv_fds forgets its flags (seen in 3.11): children of ours would inherit what it receives.
-            data, more, flags, _ = self._socket.recvmsg(_READ, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            data, more, flags, _ = self._socket.recvmsg(_READ, self._room, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -261,7 +273,7 @@ class Leash:
         incoming = self._incoming
         while len(incoming) >= _HEADER:
             length = int.from_bytes(incoming[:_HEADER], "big")
-            if length > LONGEST:
+            if length > self._longest:
                 return False
             if len(incoming) < _HEADER + length:
                 return True
@@ -270,6 +282,8 @@ class Leash:
             except msgspec.MsgspecError:
                 return False
             del incoming[: _HEADER + length]
+            if self._longest == LONGEST_UP and self._messages.qsize() >= WAITING_UP:
+                return False
             self._messages.put_nowait(message)
         return True
 

@@ -21,6 +21,7 @@ from zt_proxy.processes.leash import (
     Begin,
     Commit,
     Committed,
+    Down,
     Drain,
     Failed,
     GiveBack,
@@ -49,7 +50,7 @@ log = structlog.get_logger("zt_proxy.worker")
 class WorkerProcess:
     """Obeys the leash until it ends, or until a drain is over."""
 
-    def __init__(self, leash: Leash, begin: Begin, worker: Worker) -> None:
+    def __init__(self, leash: Leash[Down], begin: Begin, worker: Worker) -> None:
         self._leash = leash
         self._begin = begin
         self._worker = worker
@@ -138,7 +139,7 @@ class WorkerProcess:
 
 
 async def _run(descriptor: int) -> int:
-    leash = Leash(socket.socket(fileno=descriptor))
+    leash: Leash[Down] = Leash(socket.socket(fileno=descriptor))
     try:
         begin = await leash.receive()
     except LeashEnded:
@@ -174,13 +175,13 @@ async def _run(descriptor: int) -> int:
     return 0
 
 
-async def _leave_when(outdated: asyncio.Event, leash: Leash) -> None:
+async def _leave_when(outdated: asyncio.Event, leash: Leash[Down]) -> None:
     """Control has other cookie keys than ours: only a new worker can take those in."""
     await outdated.wait()
     leash.send(Leaving())
 
 
-async def _unless_told_to_go(leash: Leash, starting: Coroutine[object, object, KeyRing]) -> KeyRing | None:
+async def _unless_told_to_go(leash: Leash[Down], starting: Coroutine[object, object, KeyRing]) -> KeyRing | None:
     """What `starting` gives; None when the supervisor wants this process no more, or is gone, before that."""
     task = asyncio.ensure_future(starting)
     try:
