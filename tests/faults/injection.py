@@ -129,6 +129,23 @@ SWEEPING: dict[str, str] = {
 }
 """What looks after everything four times a second."""
 
+TUNNEL: dict[str, str] = {
+    "switch protocols": "zt_proxy.worker.upstream.relay.Relay._switch",
+    "begin the tunnel": f"{PIPELINE}.tunnel",
+    "from the client": f"{GATEWAY}.streams.WebSocketTunnel.from_client",
+    "from the platform": f"{GATEWAY}.streams.WebSocketTunnel.from_upstream",
+    "follow the frames": "zt_proxy.worker.wire.ws.FrameFollower.feed",
+}
+"""A WebSocket."""
+
+UPLOADING: dict[str, str] = {
+    "body of the request": f"{GATEWAY}.exchange.Exchange.body",
+    "end of the request": f"{GATEWAY}.exchange.Exchange.body_end",
+    "body to the relay": "zt_proxy.worker.upstream.relay.Relay.request_body",
+    "end to the relay": "zt_proxy.worker.upstream.relay.Relay.request_end",
+}
+"""A request with a body."""
+
 PORTAL: dict[str, str] = {
     "verify the worker": "zt_proxy.control.portal_verifier.AssertionPortalVerifier.verify",
     "open the hand-off": "zt_proxy.control.portal.sign_in.open_handoff",
@@ -175,7 +192,19 @@ RAISING: dict[str, Fault] = {
 }
 """The ways in which code fails."""
 
-SEAMS = {**PORTAL, **DIALLING, **REFUSING, **SWEEPING, **ANSWERING, **AFTER, **RECORDING, **COLD, **BEFORE}
+SEAMS = {
+    **TUNNEL,
+    **UPLOADING,
+    **PORTAL,
+    **DIALLING,
+    **REFUSING,
+    **SWEEPING,
+    **ANSWERING,
+    **AFTER,
+    **RECORDING,
+    **COLD,
+    **BEFORE,
+}
 
 
 def opened() -> list[str]:

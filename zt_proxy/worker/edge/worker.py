@@ -135,6 +135,8 @@ class Worker:
             world.gateway.draining = True
             world.gateway.refusing = world.gateway.refusing or refuse
         await asyncio.gather(*(listener.drain(drain) for listener in self.listeners))
+        for world in (self.world, *self._retired):
+            await world.gateway.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

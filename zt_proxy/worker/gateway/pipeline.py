@@ -547,6 +547,12 @@ class Gateway:
             log.exception("an error was not answered", request_id=x.request_id)
             x.connection.abort()
 
+    async def close(self) -> None:
+        """Nobody waits for control any more; who still did is put on record."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
