@@ -196,6 +196,17 @@ async def test_a_worker_asked_to_end_is_replaced_first(tmp_path: Path) -> None:
         assert await fleet.serves()
 
 
+async def test_a_part_that_cannot_start_at_all_ends_the_start_and_is_named(tmp_path: Path) -> None:
+    async with Fleet(tmp_path) as fleet:
+        fleet.signal(signal.SIGTERM)
+        await fleet.ended()
+        (tmp_path / "state" / "store.keys").write_text("damaged")
+        fleet.launch()
+        assert await fleet.ended() == 1
+        (said,) = fleet.said("cannot start")
+        assert "store.keys: not a key ring" in said["problem"]
+
+
 async def test_a_second_proxy_on_the_same_folders_or_address_is_refused(tmp_path: Path) -> None:
     async with Fleet(tmp_path) as fleet:
         command = [sys.executable, "-m", "zt_proxy.cli.main", "run", "-c"]

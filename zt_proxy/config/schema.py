@@ -159,7 +159,7 @@ class Limits(Model):
     """Bounds that hold for every connection."""
 
     connections: int = Field(10_000, ge=1)
-    """Connections at once."""
+    """Connections at once, in each worker."""
     connections_per_address: int = Field(1_000, ge=1)
     """The same from one client address."""
     handshake_timeout: Duration = 10.0

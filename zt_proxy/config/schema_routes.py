@@ -35,7 +35,7 @@ class Upstream(Model):
     idle_timeout: Duration = 55.0
     """How long an unused connection is kept."""
     max_connections: int = Field(256, ge=1)
-    """Connections at once."""
+    """Connections at once, from each worker."""
 
 
 class Paths(Model):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 from functools import partial
 from itertools import count
@@ -336,7 +337,8 @@ class LinkClient:
     def _say(self, problem: str) -> None:
         if not self.alive():
             if problem != self.problem:
-                log.warning("no lease", why=problem)
+                # At a start control is on its way: nothing is amiss.
+                log.log(logging.WARNING if self._ring is not None else logging.DEBUG, "no lease", why=problem)
             self.problem = problem
 
     # ---- the connection

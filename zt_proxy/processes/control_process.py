@@ -245,5 +245,6 @@ def main() -> None:
         logs.configure(begin.log_format, begin.log_level)
         return await ControlProcess(leash, begin).run()
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whoever sends it to all means the supervisor
     structlog.contextvars.bind_contextvars(process="control")
     sys.exit(uvloop.run(run()))

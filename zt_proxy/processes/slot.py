@@ -187,7 +187,7 @@ class Slot:
         empty_since: float | None = None
         loop = asyncio.get_running_loop()
         while not (self.unwanted.is_set() or self._house.stopping.is_set()):
-            if self.child is not None:
+            if self.child is not None or not self._house.serving:
                 empty_since = None
             elif empty_since is None:
                 empty_since = loop.time()

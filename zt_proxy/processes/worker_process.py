@@ -203,5 +203,6 @@ def main() -> None:
     """Be a worker at the other end of the leash whose descriptor is the one argument."""
     # The path makes little garbage in cycles; the default threshold costs 2 % of it.
     gc.set_threshold(50_000, 20, 20)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whoever sends it to all means the supervisor
     structlog.contextvars.bind_contextvars(process="worker")
     sys.exit(uvloop.run(_run(int(sys.argv[1]))))
