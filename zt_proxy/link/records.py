@@ -29,6 +29,8 @@ _DECISION = Struct("<BQd20sQH")
 _END = Struct("<BQdd20sQQH")
 _JSON = Struct("<BI")
 
+DECISION_SIZE, END_SIZE = _DECISION.size, _END.size
+unpack_decision, unpack_end = _DECISION.unpack_from, _END.unpack_from
 pack_decision = _DECISION.pack
 """(DECISION, n, at, request id, place of the circumstances, length of the path); the path follows."""
 pack_end = _END.pack
@@ -75,12 +77,47 @@ class RecordReader:
 
     def __init__(self, worker: int, boot: str, at: Callable[[int], bytes | None]) -> None:
         whose = f'"v":{VERSION},"worker":{worker},"boot":"{boot}"'.encode("ascii")
-        self._decision = b'{"type":"decision",%b,' % whose + b'"at":%b,"id":"%b","n":%d,"path":"%b",%b'
-        self._end = b'{"type":"end",%b,' % whose + (
-            b'"at":%b,"id":"%b","n":%d,"status":%d,"bytes_in":%d,"bytes_out":%d,"duration":%b}'
+        self._decision = b'"type":"decision",%b,' % whose + b'"at":%b,"id":"%b","n":%d,"path":"%b",%b'
+        self._end = b'"type":"end",%b,' % whose + (
+            b'"at":%b,"id":"%b","n":%d,"status":%d,"bytes_in":%d,"bytes_out":%d,"duration":%b'
         )
         self._at = at
         self._known: dict[int, bytes] = {}
+
+    def write_out(self, payload: bytes, after: int, out: list[bytes]) -> int | None:
+        """Append the text between the braces of each record to `out`, and give the last number.
+
+        For the usual payload: packed records whose numbers go on from `after`. None, and nothing appended, for another
+        one: look at it with `lines`.
+        """
+        position, size, begun = 0, len(payload), len(out)
+        known, n = self._known, after
+        try:
+            while position < size:
+                kind = payload[position]
+                if kind == END:
+                    _, n, at, duration, name, received, sent, status = unpack_end(payload, position)
+                    position += END_SIZE
+                    out.append(self._end % (encode_float(at), name, n, status, received, sent, encode_float(duration)))
+                elif kind == DECISION:
+                    _, n, at, name, place, length = unpack_decision(payload, position)
+                    start = position + DECISION_SIZE
+                    position = start + length
+                    rest = known.get(place) or self._circumstances(place)
+                    out.append(self._decision % (encode_float(at), name, n, payload[start:position], rest))
+                elif kind == CIRCUMSTANCES and position == 0:
+                    return after
+                else:
+                    break
+                after += 1
+                if n != after:
+                    break
+            if position == size and n == after:
+                return n
+        except (StructError, Unreadable):
+            pass  # whoever reads it with `lines` hears of it
+        del out[begun:]
+        return None
 
     def lines(self, payload: bytes) -> Iterator[tuple[int, bytes]]:
         """(n, JSON object) of each record; n is 0 for a record that came as JSON and names its own.
@@ -94,9 +131,8 @@ class RecordReader:
                 if kind == END:
                     _, n, at, duration, name, received, sent, status = _END.unpack_from(payload, position)
                     position += _END.size
-                    yield n, self._end % (
-                        encode_float(at), name, n, status, received, sent, encode_float(duration)
-                    )  # fmt: skip
+                    text = self._end % (encode_float(at), name, n, status, received, sent, encode_float(duration))
+                    yield n, b"{%b}" % text
                 elif kind == DECISION:
                     _, n, at, name, place, length = _DECISION.unpack_from(payload, position)
                     start = position + _DECISION.size
@@ -104,7 +140,8 @@ class RecordReader:
                     if position > size:
                         break
                     rest = self._known.get(place) or self._circumstances(place)
-                    yield n, self._decision % (encode_float(at), name, n, payload[start:position], rest)
+                    text = self._decision % (encode_float(at), name, n, payload[start:position], rest)
+                    yield n, b"{%b}" % text
                 elif kind == JSON:
                     _, length = _JSON.unpack_from(payload, position)
                     position += _JSON.size + length
@@ -122,9 +159,9 @@ class RecordReader:
 
     def _circumstances(self, place: int) -> bytes:
         payload = self._at(place)
-        if payload is None or payload[:2] != b'C"' or payload[-1:] != b"}":
+        if payload is None or payload[:2] != b'C"' or payload[-1:] != b"}" or b"\n" in payload:
             raise Unreadable(f"no circumstances at {place}")
         if len(self._known) >= self.KNOWN:
             self._known.clear()
-        text = self._known[place] = payload[1:]
+        text = self._known[place] = payload[1:-1]
         return text

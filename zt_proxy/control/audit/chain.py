@@ -8,6 +8,7 @@ hash covers the exact bytes. The chain goes on over rotation and restarts.
 
 import fcntl
 import os
+from binascii import hexlify
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -54,15 +55,22 @@ def extend(head: Head, records: Sequence[bytes]) -> tuple[bytes, Head]:
 
     Each record is one non-empty JSON object without line breaks; raises ValueError otherwise.
     """
-    seq, prev = head.seq, head.hash.encode("ascii")
-    lines: list[bytes] = []
     for record in records:
         if len(record) < 4 or record[0] != 0x7B or record[-1] != 0x7D or b"\n" in record:
             raise ValueError("a record is one JSON object on one line")
+    return extend_by(head, [record[1:-1] for record in records])
+
+
+def extend_by(head: Head, texts: Sequence[bytes]) -> tuple[bytes, Head]:
+    """As `extend`, of what stands between the braces of each record; nothing is checked."""
+    seq, prev = head.seq, head.hash.encode("ascii")
+    lines: list[bytes] = []
+    add = lines.append
+    for text in texts:
         seq += 1
-        body = b'{"seq":%d,"prev":"%b",%b' % (seq, prev, record[1:-1])
-        prev = sha256(body).hexdigest().encode("ascii")
-        lines += body, b',"hash":"', prev, b'"}\n'
+        body = b'{"seq":%d,"prev":"%b",%b' % (seq, prev, text)
+        prev = hexlify(sha256(body).digest())
+        add(b'%b,"hash":"%b"}\n' % (body, prev))
     return b"".join(lines), Head(seq, prev.decode("ascii"))
 
 

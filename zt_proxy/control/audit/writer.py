@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from zt_proxy.control.audit.chain import Chain, extend
+from zt_proxy.control.audit.chain import Chain, extend, extend_by
 from zt_proxy.control.settings import AuditSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError
@@ -187,20 +187,20 @@ class AuditWriter:
                 for _ in range(SLICES):
                     try:
                         payloads = reader.read(self._batch)
-                        lines.extend(_lines(self._written_out[path], reader, payloads, last))
                     except RingDamaged as error:
                         damaged.append(path)
                         lines.append(self._note("ring-damaged", path, str(error)))
                         break
-                    piece, head = extend(head, lines)
+                    texts = _texts(self._written_out[path], reader, payloads, last)
+                    piece, head = extend_by(head, texts)
                     pieces.append(piece)
-                    lines = []
                     more = len(payloads) >= self._batch
                     if not more:
                         break
                     await asyncio.sleep(0)  # the path goes first
             piece, head = extend(head, lines)
-            data = b"".join((*pieces, piece))
+            pieces.append(piece)
+            data = b"".join(pieces)
             if data:
                 await asyncio.to_thread(self._chain.write, data, head)
         except BaseException:
@@ -246,32 +246,51 @@ class _Written(msgspec.Struct, gc=False):
 _decode_written = msgspec.json.Decoder(_Written).decode
 
 
-def _lines(
+def _texts(
     packed: RecordReader, ring: RingReader, payloads: list[bytes], last: dict[tuple[int, str], int]
 ) -> list[bytes]:
-    """The records that are not in the log already, as JSON objects, in order.
+    """The records that are not in the log already, in order: what stands between the braces of each JSON object.
 
     Packed records are taken as they come while their numbers go up by one; whatever else is looked at by itself.
     """
     whose = (ring.worker, ring.boot)
-    lines: list[bytes] = []
+    texts: list[bytes] = []
+    write_out = packed.write_out
+    known = last.get(whose)
     for payload in payloads:
-        if not payload or payload[0] == OBJECT:
-            lines += _new_line(payload, last)
-            continue
-        try:
-            for n, line in packed.lines(payload):
-                if n and n == last.get(whose, n - 1) + 1:
-                    lines.append(line)
-                    last[whose] = n
-                else:
-                    lines += _new_line(line, last)
-        except Unreadable:
-            lines.append(_unreadable(payload))
-    everything = b"".join(lines)
+        if known is not None:
+            after = write_out(payload, known, texts)
+            if after is not None:
+                known = after
+                continue
+            last[whose] = known
+        texts += [line[1:-1] for line in _lines(packed, payload, whose, last)]
+        known = last.get(whose)
+    if known is not None:
+        last[whose] = known
+    everything = b"".join(texts)
     if printable(everything) and not any(name in everything for name in _CHAIN_FIELDS):
-        return lines
-    return [_unreadable(line) if _suspect(line) else line for line in lines]
+        return texts
+    return [_unreadable(b"{%b}" % text)[1:-1] if _suspect(text) else text for text in texts]
+
+
+def _lines(
+    packed: RecordReader, payload: bytes, whose: tuple[int, str], last: dict[tuple[int, str], int]
+) -> list[bytes]:
+    """The records of one payload that are not in the log already, whatever it is."""
+    if not payload or payload[0] == OBJECT:
+        return _new_line(payload, last)
+    lines: list[bytes] = []
+    try:
+        for n, line in packed.lines(payload):
+            if n and n == last.get(whose, n - 1) + 1:
+                lines.append(line)
+                last[whose] = n
+            else:
+                lines += _new_line(line, last)
+    except Unreadable:
+        lines.append(_unreadable(payload))
+    return lines
 
 
 def _suspect(line: bytes) -> bool:
