@@ -166,6 +166,12 @@ def read(der: bytes, signers: Iterable[Signer], now: float) -> SignedList:
     return SignedList(signer.issuer, signer.name, signer.identity, number, this_update, next_update, digest, serials)
 
 
+def merge_serials(several: Iterable[bytes]) -> bytes:
+    """What any of several lists revokes, in the form of `SignedList.serials`."""
+    found = {serials[at : at + SERIAL_BYTES] for serials in several for at in range(0, len(serials), SERIAL_BYTES)}
+    return b"".join(sorted(found))
+
+
 def _signed_by(revoked: x509.CertificateRevocationList, der: bytes, signers: Iterable[Signer]) -> Signer:
     """The authority that signed: by name first, so that the answer can tell a wrong name from a wrong signature."""
     issuer = revoked.issuer

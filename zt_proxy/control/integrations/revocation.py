@@ -187,6 +187,8 @@ class Source:
         self._signers: tuple[Signer, ...] = ()
         self._files = [_Lists(path) for path in settings.crls]
         self._in_force: dict[bytes, SignedList] = {}
+        self._together: dict[bytes, SignedList] = {}
+        """By the digests of what was put together: merging long lists at every look would cost too much."""
         self._replays: tuple[str, ...] = ()
 
     def refresh(self, floors: Floors, now: float) -> None:
@@ -223,15 +225,42 @@ class Source:
         """What counts for each authority of the file at `now`."""
         source = str(self.settings.ca)
         for issuer, name in {signer.issuer: signer.name for signer in self._signers}.items():
-            # One authority with an old key and a new one: its newest list covers what either signed (RFC 5280 §5).
-            lists = [each for each in tuple(self._in_force.values()) if each.issuer == issuer]
-            newest = max(lists, key=lambda each: each.this_update, default=None)
+            counting = self._counting(issuer, now)
+            current = self._put_together(counting) if counting else None
             problem = ""
-            if newest is None:
+            if current is None:
                 problem = f"no revocation list of {name} is in force"
-            elif now > newest.next_update:
-                problem = f"the revocation list of {name} ended on {show_time(newest.next_update)}"
-            yield Standing(source, issuer, name, newest, problem)
+            elif now > current.next_update:
+                problem = f"the revocation list of {name} ended on {show_time(current.next_update)}"
+            yield Standing(source, issuer, name, current, problem)
+
+    def _counting(self, issuer: bytes, now: float) -> list[SignedList]:
+        """The lists of every authority of one name, best known last. Whoever changes its key has two, and so have two
+        authorities that happen to bear one name: what either revoked is revoked. A list that is at hand counts also
+        when it ended; one that is at hand no more counts until it ends, and then only if there is no other."""
+        offered = {each.digest for each in self._offered()}
+        lists = sorted(
+            (each for each in tuple(self._in_force.values()) if each.issuer == issuer),
+            key=lambda each: (each.digest in offered, each.this_update),
+        )
+        return [each for each in lists if each.digest in offered or now <= each.next_update] or lists[-1:]
+
+    def _put_together(self, lists: list[SignedList]) -> SignedList:
+        """One list of several, which ends when the first ends of those that are still at hand."""
+        if len(lists) == 1:
+            return lists[0]
+        offered = {each.digest for each in self._offered()}
+        at_hand = [each for each in lists if each.digest in offered] or lists[-1:]
+        end = min(each.next_update for each in at_hand)
+        digest = hashlib.sha256(b"".join(each.digest for each in lists) + str(end).encode()).digest()
+        found = self._together.get(digest)
+        if found is None:
+            if len(self._together) >= len(self._signers):
+                self._together.clear()
+            serials = crl.merge_serials(each.serials for each in lists)
+            found = msgspec.structs.replace(lists[-1], next_update=end, digest=digest, serials=serials)
+            self._together[digest] = found
+        return found
 
     def problems(self, now: float) -> Iterator[str]:
         """Everything that is not as it should be, in the operator's words; also what refuses nobody yet."""
@@ -246,7 +275,7 @@ class Source:
                 yield f"{standing.problem}: its certificates are refused"
             elif (current := standing.current) is not None:
                 until = show_time(current.next_update)
-                if current.digest not in offered:
+                if not any(each.digest in offered for each in self._counting(standing.issuer, now)):
                     yield f"the revocation list of {standing.name} read before stays in force until {until}"
                 elif current.next_update - now < min(SOON, (current.next_update - current.this_update) / 4):
                     yield f"the revocation list of {standing.name} ends on {until}; its certificates are refused then"

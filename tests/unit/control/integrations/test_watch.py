@@ -262,10 +262,38 @@ async def test_a_list_of_a_new_key_takes_over_from_that_of_the_old_key(desk: Des
     desk.ca.write_bytes(desk.authority.pem + successor.pem)
     desk.put(desk.authority.pem_list([7], number=50))
     assert (await desk.start()).revokes(7)
-    desk.put(successor.pem_list([8], number=1, at=NOW + 10))
+    desk.put(successor.pem_list([8], number=1, at=NOW + 10, until=NOW + 10 * DAY))
     found = await desk.look()
     assert found.revokes(8)
-    assert not found.revokes(7)
+    assert found.revokes(7), "the old key's list has not ended, and what it revoked may still be valid"
+    assert found.next_update == NOW + 10 * DAY, "the end of the list at hand"
+    assert desk.watcher.problems() == ()
+    desk.clock.advance(8 * DAY)
+    found = await desk.look()
+    assert (found.problem, found.revokes(8), found.revokes(7)) == ("", True, False)
+
+
+@pytest.mark.case("ZT-TLS-08")
+async def test_authorities_that_share_a_name_do_not_undo_each_others_revocations(desk: Desk, tmp_path: Path) -> None:
+    namesake, second = ListAuthority(), tmp_path / "second.crl"
+    desk.ca.write_bytes(desk.authority.pem + namesake.pem)
+    desk.put(desk.authority.pem_list([7], number=1))
+    desk.put(namesake.pem_list([8], number=9, at=NOW + 10), second)
+    desk.clock.advance(20)
+    found = await desk.start(RevocationSource(desk.ca, (desk.crl, second)))
+    assert (found.problem, found.revokes(7), found.revokes(8), found.revokes(9)) == ("", True, True, False)
+    desk.put(desk.authority.pem_list([7, 9], number=2))
+    found = await desk.look()
+    assert (found.revokes(7), found.revokes(8), found.revokes(9)) == (True, True, True)
+    desk.put(b"-----BEGIN X509 CRL-----", desk.crl)
+    assert (await desk.look()).revokes(7), "a torn file takes nothing back"
+    desk.put(desk.authority.pem_list([7, 9], number=3))
+    desk.put(namesake.pem_list([8], number=10, at=NOW + 20, until=NOW + 30 * DAY), second)
+    await desk.look()
+    desk.clock.advance(8 * DAY)
+    assert "ended on" in (await desk.look()).problem, (
+        "a fresh list of one does not stand in for the stale one of another"
+    )
 
 
 async def test_an_authority_taken_from_the_file_takes_its_list_with_it(desk: Desk) -> None:
