@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure, print, judge."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,15 +17,15 @@ from pathlib import Path
 
 from benchmarks.bench import FULL, QUICK, Bench, Cores, Progress, Scale, flush_output
 from benchmarks.errors import BenchmarkError
-from benchmarks.figures import FIGURES
+from benchmarks.figures import FIGURES, QUICK_FIGURES
 from benchmarks.measure import Wrk
 from benchmarks.rounds import Outcome
 from benchmarks.servers import make_certificates, start_upstream
 
 _EPILOG = """
 examples:
-  python -m benchmarks                          every figure, about four minutes
-  python -m benchmarks --quick                  every figure within a minute, with wider spreads
+  python -m benchmarks                          every figure, about ten minutes
+  python -m benchmarks --quick                  the first four figures within a minute, with wider spreads
   python -m benchmarks --only request           what one request costs, beside nginx
   python -m benchmarks --only request --only routes --rounds 11
 
@@ -41,7 +42,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a minute instead of four")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer and shorter rounds, and the first four figures unless others are named: a minute instead of ten",
+    )
     parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds of every figure (idle included)")
     parser.add_argument(
         "--only", action="append", choices=list(FIGURES), metavar="NAME", help=f"of {', '.join(FIGURES)}"
@@ -62,6 +67,12 @@ def scale_of(options: argparse.Namespace) -> Scale:
     if options.rounds:
         scale = dataclasses.replace(scale, rounds=options.rounds, idle_rounds=options.rounds)
     return scale
+
+
+def names_of(options: argparse.Namespace) -> list[str]:
+    """The figures to measure: those named, or all of them, or the quick ones."""
+    wanted = options.only or (QUICK_FIGURES if options.quick else FIGURES)
+    return [name for name in FIGURES if name in wanted]
 
 
 def result_line(outcomes: Sequence[Outcome]) -> str:
@@ -110,9 +121,9 @@ def run(names: Sequence[str], scale: Scale) -> list[Outcome]:
     ticks, stolen = machine_ticks()
     with tempfile.TemporaryDirectory(prefix="zt-bench-") as folder:
         workdir = Path(folder)
-        with start_upstream(workdir, cores.load) as upstream:
+        with start_upstream(workdir, cores.load) as upstream, contextlib.ExitStack() as running:
             wrk = Wrk(workdir, cores.load, upstream)
-            bench = Bench(workdir, make_certificates(workdir), upstream, cores, scale, progress, wrk)
+            bench = Bench(workdir, make_certificates(workdir), upstream, cores, scale, progress, wrk, running)
             try:
                 outcomes = [FIGURES[name].measure(bench) for name in names]
             finally:
@@ -131,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"  # nginx's home, not on everybody's path
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped then too
     try:
-        outcomes = run([name for name in FIGURES if not options.only or name in options.only], scale_of(options))
+        outcomes = run(names_of(options), scale_of(options))
     except BenchmarkError as error:
         flush_output()
         print(f"benchmark failed: {error}", file=sys.stderr)

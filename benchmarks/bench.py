@@ -1,11 +1,12 @@
 """What every figure is given: the servers' surroundings, how long to measure, and where to report progress."""
 
+import contextlib
 import hashlib
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -104,10 +105,26 @@ class Bench:
     scale: Scale
     progress: Progress
     wrk: Wrk
+    running: contextlib.ExitStack
+    """What is shared by several figures; stopped at the end."""
+    _shared: dict[str, Server] = field(default_factory=dict)
 
     def proxy(self, setup: Setup = Setup()) -> AbstractContextManager[RunningProxy]:  # noqa: B008 - frozen
         """The proxy under test on the server's core: supervisor, control and workers."""
         return start_proxy(setup, f"http://127.0.0.1:{self.upstream.port}", self.workdir, self.tls, self.cores.server)
+
+    def shared_proxy(self) -> RunningProxy:
+        """The proxy as `proxy()` starts it, one for all figures that need no fresh one."""
+        found = self._shared.get("proxy")
+        if not isinstance(found, RunningProxy):
+            found = self._shared["proxy"] = self.running.enter_context(self.proxy())
+        return found
+
+    def shared_nginx(self) -> Server:
+        """Bare nginx, one for all figures that need no fresh one."""
+        if "nginx" not in self._shared:
+            self._shared["nginx"] = self.running.enter_context(self.nginx())
+        return self._shared["nginx"]
 
     def person(self, server: RunningProxy) -> AbstractContextManager[Server]:
         """What `wrk` asks without TLS to have the proxy asked by a person with a session."""

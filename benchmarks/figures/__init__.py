@@ -29,3 +29,5 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "sessions": Figure(sessions.GATE, sessions.measure),
     }
 )
+QUICK_FIGURES = ("request", "download", "idle", "routes")
+"""What is measured within a minute."""

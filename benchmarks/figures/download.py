@@ -10,16 +10,16 @@ def measure(bench: Bench) -> Outcome:
     """Rounds of downloads through the proxy and through nginx; the value is the median of the rounds' ratios."""
     seconds = bench.scale.download_seconds
     bench.progress.title("download: bytes of 10 MiB bodies per second of CPU time")
-    with bench.proxy() as proxy, bench.nginx() as nginx:
-        samples = interleave(
-            {
-                "proxy": lambda: bench.wrk.measure(proxy, LARGE, seconds).megabytes_per_cpu_second,
-                "nginx": lambda: bench.wrk.measure(nginx, LARGE, seconds).megabytes_per_cpu_second,
-            },
-            bench.scale.rounds,
-            before=bench.announce,
-            after=lambda number, row: bench.row(number, row, "MB/s"),
-        )
+    proxy, nginx = bench.shared_proxy(), bench.shared_nginx()
+    samples = interleave(
+        {
+            "proxy": lambda: bench.wrk.measure(proxy, LARGE, seconds).megabytes_per_cpu_second,
+            "nginx": lambda: bench.wrk.measure(nginx, LARGE, seconds).megabytes_per_cpu_second,
+        },
+        bench.scale.rounds,
+        before=bench.announce,
+        after=lambda number, row: bench.row(number, row, "MB/s"),
+    )
     ratio = summarise(paired_ratios(samples["proxy"], samples["nginx"]))
     ours, theirs = summarise(samples["proxy"]), summarise(samples["nginx"])
     bench.progress.summary("proxy", ours, "MB/s")

@@ -10,19 +10,19 @@ def measure(bench: Bench) -> Outcome:
     """Rounds of load on the proxy and on nginx; the value is the median of the rounds' ratios."""
     seconds = bench.scale.request_seconds
     bench.progress.title("request: CPU time per authenticated GET of 1 KiB, TLS keep-alive")
-    with bench.proxy() as proxy, bench.nginx() as nginx:
-        for server in (proxy, nginx):  # fills pools and caches; not counted
-            bench.progress.now(f"warming up {server.name}")
-            bench.wrk.measure(server, SMALL, 1)
-        samples = interleave(
-            {
-                "proxy": lambda: bench.wrk.measure(proxy, SMALL, seconds).microseconds_per_request,
-                "nginx": lambda: bench.wrk.measure(nginx, SMALL, seconds).microseconds_per_request,
-            },
-            bench.scale.rounds,
-            before=bench.announce,
-            after=lambda number, row: bench.row(number, row, "µs"),
-        )
+    proxy, nginx = bench.shared_proxy(), bench.shared_nginx()
+    for server in (proxy, nginx):  # fills pools and caches; not counted
+        bench.progress.now(f"warming up {server.name}")
+        bench.wrk.measure(server, SMALL, 1)
+    samples = interleave(
+        {
+            "proxy": lambda: bench.wrk.measure(proxy, SMALL, seconds).microseconds_per_request,
+            "nginx": lambda: bench.wrk.measure(nginx, SMALL, seconds).microseconds_per_request,
+        },
+        bench.scale.rounds,
+        before=bench.announce,
+        after=lambda number, row: bench.row(number, row, "µs"),
+    )
     ratio = summarise(paired_ratios(samples["proxy"], samples["nginx"]))
     ours, theirs = summarise(samples["proxy"]), summarise(samples["nginx"])
     bench.progress.summary("proxy", ours, "µs")

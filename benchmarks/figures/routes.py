@@ -11,7 +11,8 @@ def measure(bench: Bench) -> Outcome:
     """Rounds of load on two proxies that differ in their routes; the value is the median of the rounds' ratios."""
     seconds = bench.scale.routes_seconds
     bench.progress.title("routes: CPU time per request with 1,000 routes and with 10")
-    with bench.proxy(Setup(routes=10)) as few, bench.proxy(Setup(routes=1000)) as many:
+    few = bench.shared_proxy()
+    with bench.proxy(Setup(routes=1000)) as many:
         for server in (few, many):
             bench.progress.now("warming up")
             bench.wrk.measure(server, SMALL, 1)

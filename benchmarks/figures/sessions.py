@@ -11,7 +11,8 @@ def measure(bench: Bench) -> Outcome:
     """Rounds of load on two proxies that differ in their stores; the value is the median of the rounds' ratios."""
     seconds = bench.scale.routes_seconds
     bench.progress.title("sessions: CPU time per request with 100,000 sessions in the store and with one")
-    with bench.proxy(Setup(sessions=1)) as one, bench.proxy(Setup(sessions=100_000)) as many:
+    one = bench.shared_proxy()
+    with bench.proxy(Setup(sessions=100_000)) as many:
         for server in (one, many):
             bench.progress.now("warming up")
             bench.wrk.measure(server, SMALL, 1)

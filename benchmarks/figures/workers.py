@@ -11,7 +11,8 @@ def measure(bench: Bench) -> Outcome:
     """Rounds of load on two proxies that differ in their workers; the value is the median of the rounds' ratios."""
     seconds = bench.scale.routes_seconds
     bench.progress.title("workers: CPU time per request of two workers and of one")
-    with bench.proxy(Setup(workers=1)) as one, bench.proxy(Setup(workers=2)) as two:
+    one = bench.shared_proxy()
+    with bench.proxy(Setup(workers=2)) as two:
         for server in (one, two):
             bench.progress.now("warming up")
             bench.wrk.measure(server, SMALL, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import parse_arguments, require_tools, result_line, scale_of
+from benchmarks.__main__ import names_of, parse_arguments, require_tools, result_line, scale_of
 from benchmarks.bench import FULL, QUICK
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import FIGURES
@@ -21,6 +21,11 @@ def test_the_gates_are_those_of_the_design() -> None:
         "download_ratio": (0.7, False),
         "idle_kib": (25.0, True),
         "routes_1000_over_10": (1.1, True),
+        "mtls_over_session": (1.1, True),
+        "two_workers_cpu": (1.15, True),
+        "busier_share": (0.6, True),
+        "worker_rss_mib": (60.0, True),
+        "sessions_100k_over_1": (1.1, True),
     }
 
 
@@ -34,6 +39,11 @@ def test_the_last_line_names_every_figure_and_the_gates_missed() -> None:
         "download_ratio": 0.8,
         "idle_kib": None,
         "routes_1000_over_10": None,
+        "mtls_over_session": None,
+        "two_workers_cpu": None,
+        "busier_share": None,
+        "worker_rss_mib": None,
+        "sessions_100k_over_1": None,
         "request_us": 54.32,
         "missed": ["ratio_nginx"],
     }
@@ -43,6 +53,12 @@ def test_a_full_run_has_at_least_five_rounds_and_a_quick_one_fewer() -> None:
     assert scale_of(parse_arguments([])) is FULL
     assert scale_of(parse_arguments(["--quick"])) is QUICK
     assert FULL.rounds >= 5 > QUICK.rounds
+
+
+def test_a_quick_run_takes_the_first_figures_unless_others_are_named() -> None:
+    assert names_of(parse_arguments([])) == list(FIGURES)
+    assert names_of(parse_arguments(["--quick"])) == ["request", "download", "idle", "routes"]
+    assert names_of(parse_arguments(["--quick", "--only", "memory"])) == ["memory"]
 
 
 def test_rounds_can_be_chosen() -> None:
