@@ -334,7 +334,23 @@ async def test_a_foreign_page_in_a_browser_that_holds_the_certificate_gets_nothi
         body = b"Content-Length: 0\r\n"
         foreign = b"Origin: https://evil.test\r\nSec-Fetch-Site: cross-site\r\n"
         assert reason(await lab.ask(leaf, headers=body + foreign, method="POST")) == "cross-origin"
+        older = b"Origin: https://evil.test\r\n"
+        assert reason(await lab.ask(leaf, headers=body + older, method="POST")) == "cross-origin", "no Fetch Metadata"
         assert (await lab.ask(leaf, headers=body, method="POST")).status == 200
+        own = b"Origin: https://%b\r\n" % APP.encode()
+        assert (await lab.ask(leaf, headers=body + own, method="POST")).status == 200
+
+
+@pytest.mark.case("ZT-WS-01")
+async def test_a_foreign_page_opens_no_websocket_with_the_certificate_of_a_browser(tmp_path: Path) -> None:
+    async with MachineLab(tmp_path, **streaming()) as lab:
+        leaf = lab.ca.issue(uris=[CRM])
+        client = await lab.as_machine(leaf)  # Chromium sends no Sec-Fetch-Site with the handshake of a WebSocket
+        await client.write(handshake(None, b"Origin: https://evil.test\r\n"))
+        assert reason(await client.reply()) == "cross-origin"
+        client = await lab.as_machine(leaf)
+        await client.write(handshake(None))
+        assert (await client.reply()).status == 101
 
 
 # ---- terms ----
@@ -512,7 +528,7 @@ async def test_lost_contact_with_control_cuts_machines_too(tmp_path: Path) -> No
         client = await machine_websocket(lab, lab.ca.issue(uris=[CRM]))
         assert lab.proxy.control is not None
         lab.proxy.control.link.close()
-        assert close_code(await read_frame(client.reader)) == 4401
+        assert close_code(await read_frame(client.reader)) == 1001
 
 
 # ---- how often ----

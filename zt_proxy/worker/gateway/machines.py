@@ -78,8 +78,8 @@ class Machines:
                 return decision
         head, target = x.head, x.target
         assert target is not None
-        if not head.ordinary and head.noted[browser.FETCH_SITE] is not None:
-            # A browser that holds the certificate: another site's page must not use it.
+        if not head.ordinary and (head.noted[browser.ORIGIN] or head.noted[browser.FETCH_SITE]) is not None:
+            # A browser that holds the certificate: another site's page must not use it. Not every browser sends both.
             browser.check_origin(head, route.origin, route.cors_origins)
         decision = route.machines.decide(machine.principal.integration, head.method, target.path)
         if way is not None and decision.effect is Effect.ALLOW:
