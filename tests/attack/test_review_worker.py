@@ -295,6 +295,8 @@ async def test_who_waits_for_the_portal_is_not_left_waiting() -> None:
 class Waiting:
     """A borrower that only hears of failures."""
 
+    uploading = False
+
     failed: ZtError | None = None
 
     def upstream_failed(self, error: ZtError) -> None:

@@ -345,7 +345,7 @@ class Steady:
         """Wait until nothing is under way: no client, no request, no connection lent out."""
         await until(lambda: not self.connections)
         await until(lambda: not self.worker.gateway._tasks)
-        await until(lambda: not any(pool._waiting or pool._connecting for pool in self.pools))
+        await until(lambda: not any(pool._waiting or pool._uploads or pool._connecting for pool in self.pools))
         await until(lambda: all(pool.open == pool.idle for pool in self.pools))
 
     async def stands(self, answer: Answer, *, closed: bool = True) -> None:

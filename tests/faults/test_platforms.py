@@ -119,3 +119,56 @@ async def test_a_machine_without_descriptors_answers_503_and_not_that_the_platfo
             answer: Answer = await proxy.ask()
         assert (answer.status, answer.reason) == (503, "upstream-busy")
         await proxy.stands(answer, closed=False)
+
+
+def slow_upload(proxy: Steady, size: int = 1000) -> bytes:
+    return (
+        b"POST /slow HTTP/1.1\r\nHost: app.test\r\nCookie: %b\r\nOrigin: https://app.test\r\nContent-Length: %d\r\n\r\n"
+        % (proxy.cookie, size)
+    )
+
+
+@pytest.mark.case("ZT-DOS-07")
+async def test_bodies_that_trickle_leave_connections_for_requests_that_are_complete() -> None:
+    clock = ManualClock()
+    upstream = UpstreamSettings("http", "127.0.0.1", 0, max_connections=4, connect_timeout=5.0)
+    async with steady(clock=clock, route={"upstream": upstream}) as proxy:
+        (used,) = proxy.worker._pools.values()
+        trickling = [await proxy.lab.connect() for _ in range(10)]
+        for client in trickling:
+            await client.write(slow_upload(proxy) + b"x")
+        await until(lambda: len(used._uploads) == 7 and used.open == 3)
+        answers = [await proxy.ask() for _ in range(3)]
+        whole = await proxy.ask(body=b"y" * 50_000)
+        assert [answer.status for answer in (*answers, whole)] == [200] * 4, "also an upload that is complete"
+        await trickling[-1].write(b"x" * 999)
+        assert (await trickling[-1].reply()).status == 200, "one that is complete in the end goes at once"
+        await proxy.lab.advance(6)
+        late = [await client.reply() for client in trickling[3:9]]
+        assert {(reply.status, reply.problem["reason"]) for reply in late} == {(503, "upstream-busy")}
+        for client in trickling[:3]:
+            await client.write(b"x" * 999)
+            assert (await client.reply()).status == 200
+        for client in trickling:
+            await client.close()
+        await proxy.stands(answers[-1])
+
+
+async def test_an_upload_gets_its_turn_when_the_crowd_is_gone() -> None:
+    upstream = UpstreamSettings("http", "127.0.0.1", 0, max_connections=4)
+    async with steady(route={"upstream": upstream}) as proxy:
+        proxy.lab.upstream.hold = asyncio.Event()
+        (used,) = proxy.worker._pools.values()
+        held = [await proxy.start() for _ in range(3)]
+        await proxy.lab.upstream.arrived(4)
+        client = await proxy.lab.connect()
+        await client.write(slow_upload(proxy, 300_000) + b"x" * 200_000)
+        await until(lambda: len(used._uploads) == 1)
+        proxy.lab.upstream.hold.set()
+        await client.write(b"x" * 100_000)
+        assert (await client.reply()).status == 200
+        assert len(proxy.lab.upstream.seen[-1].body) == 300_000
+        await client.close()
+        for one, answer in held:
+            assert (await proxy.outcome(one, answer)).status == 200
+        await proxy.stands(held[0][1])

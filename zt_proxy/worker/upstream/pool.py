@@ -28,6 +28,10 @@ log = structlog.get_logger("zt_proxy.upstream")
 class Borrower(ResponseSink, Protocol):
     """What uses a connection for one request."""
 
+    @property
+    def uploading(self) -> bool:
+        """A part of its body is still to come."""
+
     def upstream_ready(self, connection: "UpstreamConnection") -> None: ...
 
     def upstream_failed(self, error: ZtError) -> None: ...
@@ -153,6 +157,11 @@ class UpstreamPool:
         self._connecting = 0
         self._waiting: dict[Borrower, float] = {}
         """Who waits for a connection, in the order of coming, and until when (monotonic seconds)."""
+        self._uploads: dict[Borrower, float] = {}
+        """The same, of those whose body is still coming while the pool is crowded."""
+        self._crowd = settings.max_connections - settings.max_connections // 4
+        """Connections in use from which on none is lent to an upload: bodies that trickle must not take the last one
+        from requests that are complete (ZT-DOS-07)."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._tls = _client_context(settings)
 
@@ -167,18 +176,29 @@ class UpstreamPool:
     def take(self, borrower: Borrower, *, fresh: bool = False) -> None:
         """Give `borrower` a connection, at once if one is idle; `fresh` opens a new one."""
         idle = self._idle
+        if len(self._open) + self._connecting - len(idle) >= self._crowd and borrower.uploading:
+            self._wait(self._uploads, borrower)
+            return
         while idle and not fresh:
             connection = idle.pop()
             if not connection.transport.is_closing():
                 self._lend(connection, borrower)
                 return
         if len(self._open) + self._connecting >= self.settings.max_connections and not self._make_room():
-            if len(self._waiting) >= WAITING:
-                borrower.upstream_failed(UnavailableError(Reason.UPSTREAM_BUSY, "too many wait for a connection"))
-                return
-            self._waiting[borrower] = self._monotonic() + self.settings.connect_timeout
+            self._wait(self._waiting, borrower)
             return
         self._start_connecting(borrower)
+
+    def _wait(self, queue: dict[Borrower, float], borrower: Borrower) -> None:
+        if len(queue) >= WAITING:
+            borrower.upstream_failed(UnavailableError(Reason.UPSTREAM_BUSY, "too many wait for a connection"))
+        else:
+            queue[borrower] = self._monotonic() + self.settings.connect_timeout
+
+    def uploaded(self, borrower: Borrower) -> None:
+        """The body is complete: if it kept its request waiting, that is over."""
+        if self._uploads.pop(borrower, None) is not None:
+            self.take(borrower)
 
     def _lend(self, connection: UpstreamConnection, borrower: Borrower) -> None:
         """Hand a connection over; one on which the request could not even begin is nobody's any more."""
@@ -205,11 +225,12 @@ class UpstreamPool:
         if connection.transport.is_closing():
             self.forget(connection)
             return
-        if self._waiting:
-            self._lend_safely(connection, self._next())
-            return
         connection.idle_since = self._monotonic()
         self._idle.append(connection)
+        if self._waiting or self._uploads:
+            borrower = self._next()
+            if borrower is not None:
+                self._lend_safely(self._idle.pop(), borrower)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Called by a connection that is closing."""
@@ -222,13 +243,20 @@ class UpstreamPool:
 
     def _fill(self) -> None:
         """There may be room for one who waits."""
-        if self._waiting and len(self._open) + self._connecting < self.settings.max_connections:
-            self._start_connecting(self._next())
+        if (self._waiting or self._uploads) and len(self._open) + self._connecting < self.settings.max_connections:
+            borrower = self._next()
+            if borrower is not None:
+                self._start_connecting(borrower)
 
-    def _next(self) -> Borrower:
-        """Who has waited longest, and waits no more."""
-        borrower = next(iter(self._waiting))
-        del self._waiting[borrower]
+    def _next(self) -> Borrower | None:
+        """Who has waited longest of those that may have a connection now, and waits no more."""
+        queue = self._waiting
+        if not queue and len(self._open) + self._connecting - len(self._idle) < self._crowd:
+            queue = self._uploads
+        if not queue:
+            return None
+        borrower = next(iter(queue))
+        del queue[borrower]
         return borrower
 
     def _lend_safely(self, connection: UpstreamConnection, borrower: Borrower) -> None:
@@ -242,16 +270,19 @@ class UpstreamPool:
     def abandon(self, borrower: Borrower) -> None:
         """A borrower that was still waiting went away."""
         self._waiting.pop(borrower, None)
+        self._uploads.pop(borrower, None)
 
     def sweep(self, now: float) -> None:
         """Close what was idle too long; give up on who waited too long. `now` is monotonic seconds."""
         limit = now - self.settings.idle_timeout
         while self._idle and self._idle[0].idle_since < limit:
             self._idle[0].discard()
-        while self._waiting and next(iter(self._waiting.values())) < now:
-            self._next().upstream_failed(
-                UnavailableError(Reason.UPSTREAM_BUSY, "all connections to the platform in use")
-            )
+        for queue in (self._waiting, self._uploads):
+            while queue and next(iter(queue.values())) < now:
+                borrower = next(iter(queue))
+                del queue[borrower]
+                busy = UnavailableError(Reason.UPSTREAM_BUSY, "all connections to the platform in use")
+                borrower.upstream_failed(busy)
 
     async def close(self) -> None:
         """Drop everything, and wait until no connection attempt is left."""

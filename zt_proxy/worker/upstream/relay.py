@@ -168,6 +168,12 @@ class Relay:
                 self.connection.transport.write(LAST_CHUNK)
             else:
                 self._keep(LAST_CHUNK)
+        if self.phase == Phase.CONNECTING:
+            self._pool.uploaded(self)
+
+    @property
+    def uploading(self) -> bool:
+        return self.head.has_body and not self.request_ended
 
     def _keep(self, piece: bytes) -> None:
         """There is no connection yet."""
