@@ -120,6 +120,8 @@ class Slot:
             await first(child.gone, child.leaving, self.renew, self.unwanted)
             if child.gone.is_set():
                 self._lost(child)
+            elif child.leaving.is_set() and self.role == "control":
+                await self._clear_the_post(child)
         if self.child is not None and self.unwanted.is_set():
             self._dismiss(self.child)
             self.child = None
@@ -162,6 +164,14 @@ class Slot:
             log.info("a process serves", child=self.name, pid=child.pid)
         self._house.announce()
 
+    async def _clear_the_post(self, child: Child) -> None:
+        """There is only ever one control: its successor could not even start before it has gone."""
+        self.child = None
+        self.former.append(child)
+        child.drain(0.0)
+        self._house.announce()
+        await self._see_off(child, OVERTIME)
+
     def _dismiss(self, child: Child) -> None:
         self.former.append(child)
         child.drain(self._house.drain)
@@ -191,9 +201,13 @@ class Slot:
                 empty_since = None
             elif empty_since is None:
                 empty_since = loop.time()
-            elif loop.time() - empty_since >= EMPTY and (self._lender is None or self._lender.gone.is_set()):
+            elif loop.time() - empty_since >= EMPTY and not self._lent():
                 self._borrow()
             await asyncio.sleep(COVER)
+
+    def _lent(self) -> bool:
+        """A sibling serves. One that drains does not any more: it has let go of every socket."""
+        return self._lender is not None and not self._lender.gone.is_set() and not self._lender.draining
 
     def _borrow(self) -> None:
         for other in self._house.siblings(self):

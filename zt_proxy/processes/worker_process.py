@@ -56,6 +56,7 @@ class WorkerProcess:
         self._worker = worker
         self._prepared: tuple[Prepare, PreparedWorld] | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until the end."""
@@ -128,9 +129,16 @@ class WorkerProcess:
         message, world = prepared
         await self._worker.adopt(world)
         logs.configure(message.log_format, message.log_level)
+        gc.unfreeze()  # or what the old world leaves in cycles would stay for good
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.get_running_loop().create_task(self._settle())
+        return True
+
+    async def _settle(self) -> None:
+        """Once nothing is under way in an old world, what there is lives long again."""
+        await self._worker.settled.wait()
         gc.collect()
         gc.freeze()
-        return True
 
     def _abandon(self) -> None:
         prepared, self._prepared = self._prepared, None

@@ -76,6 +76,9 @@ class Worker:
         self._key: SigningKey | None = None
         self.world = World(settings, self._parts)
         self._retired: list[World] = []
+        self.settled = asyncio.Event()
+        """Set while nothing is under way in a world that is not in force any more."""
+        self.settled.set()
         self._tending: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -251,6 +254,7 @@ class Worker:
 
     def _retire(self, world: World) -> None:
         self._retired.append(world)
+        self.settled.clear()
         if self._tending is None:
             self._tending = asyncio.get_running_loop().call_later(TEND, self._tend)
 
@@ -269,7 +273,9 @@ class Worker:
             for pool in world.every_pool():
                 if id(pool) not in used:
                     self._spawn(pool.close())
-        if self._retired:
+        if not self._retired:
+            self.settled.set()
+        else:
             self._tending = asyncio.get_running_loop().call_later(TEND, self._tend)
 
     # ---- WorkerLink ----
