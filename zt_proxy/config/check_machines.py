@@ -143,7 +143,9 @@ def read_authority_file(path: Path) -> list[CertificateFacts]:
 
 
 def _lists(checking: Checking, terms: ClientCertificates, subjects: set[bytes], now: float) -> None:
-    """What is wrong for good is an error; what time brings about is a warning: a restart must not wait for it."""
+    """The wrong file named is an error. What a file holds just now, and what time brings about, is a warning: lists are
+    written by others while the proxy runs, and no start or reload may wait for them. Whoever they are about is refused.
+    """
     problems = checking.problems
     signers = crl.read_authorities(read_bytes(checking.path(terms.ca)))
     listed: set[bytes] = set()
@@ -158,6 +160,9 @@ def _lists(checking: Checking, terms: ClientCertificates, subjects: set[bytes], 
                     problems.warning(
                         at, f"{file} is past its next update: every certificate of {found.name} is refused"
                     )
+        except crl.DamagedError as error:
+            unread = True
+            problems.warning(at, f"{file} {error}: until it is mended, certificates it is about may be refused")
         except crl.ListError as error:
             unread = True
             problems.error(at, f"{file} {error}")

@@ -167,6 +167,26 @@ def test_lists_are_wrong_for_good_or_for_now(place: Path) -> None:
         assert not expected or expected in lines[0]
 
 
+@pytest.mark.case("ZT-TLS-08")
+def test_a_list_that_is_not_whole_or_not_yet_valid_stops_no_start(place: Path) -> None:
+    """Lists are written while the proxy runs: a start in that moment is not refused to everybody."""
+    whole = (place / "certs/list-fresh.pem").read_bytes()
+    for raw, expected in (
+        (b"", "is empty"),
+        (whole[:200], "it may be cut off"),
+        (whole.replace(b"\n", b"\n!", 3), "not base64"),
+        (b"\x30\x82\x10\x00", "is not a readable revocation list"),
+    ):
+        (place / "now.crl").write_bytes(raw)
+        (line,) = said(place, text("{ca: certs/ca.pem, crl: now.crl}"))
+        assert ": warning: now.crl " in line and expected in line, line
+    file = place / "zt-proxy.yaml"
+    file.write_text(text("{ca: certs/ca.pem, crl: certs/list-fresh.pem}"))
+    early = ManualClock(ManualClock().now() - 10 * 86_400)
+    (problem,) = (one for one in check(load(file), early) if "list-fresh" in one.text)
+    assert problem.severity.value == "warning" and "of the future" in problem.text
+
+
 def test_each_authority_needs_a_list_when_any_has_one(place: Path) -> None:
     import trustme
 

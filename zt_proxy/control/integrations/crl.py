@@ -44,7 +44,11 @@ class ListError(ValueError):
     """A list, or a file of lists, that says nothing that could be relied on. The text is for the operator."""
 
 
-class NotYetError(ListError):
+class DamagedError(ListError):
+    """A file that is not whole just now, and may be at any moment."""
+
+
+class NotYetError(DamagedError):
     """A list that will be good at `at`, seconds since the epoch."""
 
     def __init__(self, at: float) -> None:
@@ -116,9 +120,9 @@ def _signer(certificate: x509.Certificate) -> Signer:
 def split(raw: bytes) -> list[bytes]:
     """The lists of a file, DER each: one in DER, or any number in PEM. Raises ListError for anything else in it."""
     if not raw.strip():
-        raise ListError("is empty")
+        raise DamagedError("is empty")
     if len(raw) > LARGEST:
-        raise ListError(f"is larger than {LARGEST // 2**20} MiB")
+        raise DamagedError(f"is larger than {LARGEST // 2**20} MiB")
     if raw[:1] == b"\x30":
         return [raw]
     marks = list(_MARK.finditer(raw))
@@ -126,16 +130,16 @@ def split(raw: bytes) -> list[bytes]:
     for begin, end in zip(marks[::2], marks[1::2], strict=False):
         label = begin[2]
         if begin[1] != b"BEGIN" or end[1] != b"END" or end[2] != label:
-            raise ListError(_TORN)
+            raise DamagedError(_TORN)
         if label not in _LABELS:
             raise ListError(f"holds a {label.decode()} where revocation lists belong")
         try:
             body = raw[begin.end() : end.start()].translate(None, b" \t\r\n")
             found.append(binascii.a2b_base64(body, strict_mode=True))
         except binascii.Error:
-            raise ListError("holds a PEM block that is not base64") from None
+            raise DamagedError("holds a PEM block that is not base64") from None
     if not found or 2 * raw.count(b"-----BEGIN ") != len(marks):
-        raise ListError(_TORN)
+        raise DamagedError(_TORN)
     return found
 
 
@@ -155,7 +159,7 @@ def read(der: bytes, signers: Iterable[Signer], now: float) -> SignedList:
     except ListError:
         raise
     except _CRYPTOGRAPHY as error:
-        raise ListError(f"is not a readable revocation list ({_first_line(error)})") from None
+        raise DamagedError(f"is not a readable revocation list ({_first_line(error)})") from None
     if this_update is None or next_update is None:
         raise ListError("does not say until when it is valid (nextUpdate)")
     if this_update > now + SKEW:
@@ -185,7 +189,7 @@ def _signed_by(revoked: x509.CertificateRevocationList, der: bytes, signers: Ite
     for signer in named:
         if _may_sign(signer.certificate) and _verifies(revoked, signed, signer.certificate):
             return signer
-    raise ListError(f"has the name of {issuer.rfc4514_string()}, but not its signature")
+    raise DamagedError(f"has the name of {issuer.rfc4514_string()}, but not its signature")
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
@@ -228,7 +232,7 @@ def _element(der: bytes, position: int) -> tuple[int, int]:
         length = int.from_bytes(der[begin : begin + size], "big")
         begin += size
     if begin + length > len(der) or begin > len(der):
-        raise ListError("is cut off")
+        raise DamagedError("is cut off")
     return begin, begin + length
 
 
