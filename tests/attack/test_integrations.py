@@ -278,6 +278,37 @@ async def test_what_tls_itself_refuses_reaches_nobody(tmp_path: Path, version: s
         assert await lab.decisions() == []
 
 
+@pytest.mark.case("ZT-TLS-06")
+async def test_an_intermediate_does_not_vouch_under_the_name_of_its_root_spelled_otherwise(
+    tmp_path: Path,
+) -> None:
+    from cryptography import x509
+    from cryptography.x509.name import _ASN1Type
+
+    names = {"subject": parse_name("CN=exact"), "issuer": parse_name("CN=Clients,O=Example")}
+    async with MachineLab(tmp_path, worker={"integrations": (known_by("crm", **names),)}) as lab:
+        assert (await lab.ask(lab.ca.issue(subject="CN=exact"))).status == 200
+        kinds = (_ASN1Type.UTF8String, _ASN1Type.PrintableString, _ASN1Type.BMPString)
+        for kind, spell in ((each, way) for each in kinds for way in (str, str.upper)):
+            under = Authority("Department", lab.ca, now=lab.ca.now)
+            spelled = [x509.NameAttribute(one.oid, spell(str(one.value)), _type=kind) for one in lab.ca.subject]
+            under.subject = x509.Name(spelled)
+            under.certificate = under._sign(
+                under.subject,
+                under.key,
+                {
+                    x509.BasicConstraints: (x509.BasicConstraints(True, None), True),
+                    x509.KeyUsage: (x509.KeyUsage(False, False, False, False, False, True, True, False, False), True),
+                },
+                lab.ca,
+                {},
+            )
+            with suppress(ssl.SSLError, ConnectionError, asyncio.IncompleteReadError):  # or TLS finds no such chain
+                leaf = under.issue(subject="CN=exact", issuer=lab.ca.subject)
+                assert reason(await lab.ask(leaf)) == "certificate-unsuitable", (kind, spell)
+        assert len(lab.upstream.seen) == 1
+
+
 # ---- persons and machines ----
 
 
@@ -394,6 +425,13 @@ async def test_a_host_of_the_machines_port_is_not_served_at_the_peoples_port(tmp
     routes = tuple(lab_route(f"r{n}", host, ()) for n, host in enumerate(hosts))
     settings = WorkerSettings((web, machines), routes, PortalSettings("", "", tmp_path), "", tmp_path)
     assert _elsewhere(web, settings) == {"app.ex:9443", "[::1]:9443"}
+    some = ClientCertificateSettings(tmp_path / "ca.pem", True, ("app.ex", "*.m.ex"))
+    shared = ListenerSettings("m", "0.0.0.0", 9443, (), "1.2", (), (some,))
+    hosts = ("app.ex:8443", "app.ex:9443", "pub.ex:9443", "a.m.ex:9443", "a.b.m.ex:9443")
+    routes = tuple(lab_route(f"r{n}", host, ()) for n, host in enumerate(hosts))
+    settings = WorkerSettings((web, shared), routes, PortalSettings("", "", tmp_path), "", tmp_path)
+    assert _elsewhere(web, settings) == {"app.ex:9443", "a.m.ex:9443"}, "asked for by name there, and not asked here"
+    assert _elsewhere(shared, settings) == frozenset()
     assert _elsewhere(machines, settings) == set()
 
 

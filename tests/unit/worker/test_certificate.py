@@ -43,7 +43,7 @@ def judge(
     authorities: tuple[Authority, ...] = (ROOT,),
     root: Authority = ROOT,
 ) -> Verdict:
-    known = {one.subject: {one.key} for one in facts(*(each.certificate for each in authorities))}
+    known = {one.subject_key: {one.key} for one in facts(*(each.certificate for each in authorities))}
     by_issuer = None if lists is None else {one.issuer: one for one in lists}
     return judge_chain(chain_of(leaf, root), known, by_issuer, now)
 
@@ -138,7 +138,7 @@ def test_an_intermediate_may_not_take_the_name_of_an_authority_of_the_file() -> 
     partner = Authority("Partner")
     impostor = Authority("Root", partner)
     chain = facts(impostor.issue().certificate, impostor.certificate, partner.certificate)
-    known = {one.subject: {one.key} for one in facts(ROOT.certificate, partner.certificate)}
+    known = {one.subject_key: {one.key} for one in facts(ROOT.certificate, partner.certificate)}
     assert judge_chain(chain, known, None, NOW).reason is Reason.CERTIFICATE_UNSUITABLE
     renewed = Authority("Root", partner, key=ROOT.key)
     chain = facts(renewed.issue().certificate, renewed.certificate, partner.certificate)

@@ -25,7 +25,7 @@ def integration(name: str, **match: Any) -> IntegrationSettings:
 
 def terms(**options: Any) -> ClientTerms:
     root = read_certificate(CA_DER)
-    return ClientTerms("ca.pem", {root.subject: {root.key}}, **options)
+    return ClientTerms("ca.pem", {root.subject_key: {root.key}}, **options)
 
 
 def shown(known: Integrations, leaf: Leaf, **options: Any) -> Shown:

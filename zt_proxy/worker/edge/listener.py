@@ -16,7 +16,7 @@ from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UpstreamError
 from zt_proxy.worker.edge.connection import LIVE, Connection
 from zt_proxy.worker.edge.sockets import BACKLOG, bind
-from zt_proxy.worker.edge.tls import TermsTable
+from zt_proxy.worker.edge.tls import TermsTable, asked_at
 from zt_proxy.worker.gateway import streams
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.pipeline import Gateway
@@ -24,7 +24,7 @@ from zt_proxy.worker.settings import LimitSettings, ListenerSettings, WorkerSett
 from zt_proxy.worker.upstream.relay import Phase
 from zt_proxy.worker.wire.forwarded import TrustedNetworks
 from zt_proxy.worker.wire.head import HeadMemory
-from zt_proxy.worker.wire.host import host_port
+from zt_proxy.worker.wire.host import host_name, host_port
 
 log = structlog.get_logger("zt_proxy.edge")
 
@@ -288,11 +288,13 @@ class Listener:
 
 
 def _elsewhere(own: ListenerSettings, settings: WorkerSettings) -> frozenset[str]:
-    """Hosts whose port is that of other listeners, which ask for certificates: asked for here, nobody would have been.
+    """Hosts for which another listener, whose port theirs is, asks for certificates: here nobody would have been asked.
 
     Where ports are mapped on the way this cannot be known; rules for integrations ask for the certificate all the same.
     """
-    asking = {
-        one.port for one in settings.listeners if one.port and any(not terms.hosts for terms in one.client_certificates)
-    } - {own.port}
-    return frozenset(route.host for route in settings.routes if host_port(route.host) in asking)
+    return frozenset(
+        route.host
+        for route in settings.routes
+        if (port := host_port(route.host)) != own.port
+        and any(one.port == port and asked_at(one, host_name(route.host)) for one in settings.listeners)
+    )

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.worker.edge.hello import offers_tls13
-from zt_proxy.worker.identify.certificate import read_certificate
+from zt_proxy.worker.identify.certificate import NameKey, read_certificate
 from zt_proxy.worker.identify.integrations import ClientTerms
 from zt_proxy.worker.settings import CertificateSettings, ClientCertificateSettings, ListenerSettings
 
@@ -161,6 +161,12 @@ class TermsTable:
         return ssl.ALERT_DESCRIPTION_HANDSHAKE_FAILURE
 
 
+def asked_at(listener: ListenerSettings, name: str) -> bool:
+    """Whether a client of this server name is asked for a certificate at a listener."""
+    wild = "*." + name.partition(".")[2]
+    return any(not one.hosts or name in one.hosts or wild in one.hosts for one in listener.client_certificates)
+
+
 class _Authorities:
     """A file of authorities, read once: as OpenSSL takes them, and as chains are judged by them."""
 
@@ -175,9 +181,9 @@ class _Authorities:
             raise ConfigurationError(f"{settings.ca}: {error}") from error
         if not all(one.authority for one in facts):
             raise ConfigurationError(f"{settings.ca} holds a certificate that is no authority's")
-        keys: dict[bytes, set[bytes]] = {}
+        keys: dict[NameKey, set[bytes]] = {}
         for one in facts:
-            keys.setdefault(one.subject, set()).add(one.key)
+            keys.setdefault(one.subject_key, set()).add(one.key)
         self.der = b"".join(ders)
         self.client = ClientTerms(str(settings.ca), keys, required=settings.required, revocation=settings.revocation)
 

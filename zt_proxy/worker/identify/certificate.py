@@ -6,6 +6,7 @@ to be told, is judged here, over the whole chain: validity, purpose, key usage, 
 """
 
 import hashlib
+import itertools
 import math
 import warnings
 from collections.abc import Container, Mapping
@@ -175,7 +176,7 @@ def parse_name(text: str) -> NameKey:
 
 def judge_chain(
     chain: tuple[CertificateFacts, ...],
-    authorities: Mapping[bytes, Container[bytes]],
+    authorities: Mapping[NameKey, Container[bytes]],
     lists: Mapping[bytes, RevocationList] | None,
     now: float,
 ) -> Verdict:
@@ -199,7 +200,7 @@ def judge_chain(
 
 
 def _lasting_fault(
-    chain: tuple[CertificateFacts, ...], authorities: Mapping[bytes, Container[bytes]]
+    chain: tuple[CertificateFacts, ...], authorities: Mapping[NameKey, Container[bytes]]
 ) -> tuple[Reason | None, str]:
     leaf = chain[0]
     fault = ""
@@ -211,13 +212,17 @@ def _lasting_fault(
         fault = "its key usage lacks digital signatures"
     elif len(chain) > 1 and not all(one.authority for one in chain[1:]):
         fault = "issued by what is no authority"
-    if chain[-1].key not in authorities.get(chain[-1].subject, ()):
+    if chain[-1].key not in authorities.get(chain[-1].subject_key, ()):
         fault = fault or "its authority is none of the listener's any more"
     for one in chain[:-1] or chain:  # a root's own signature proves nothing and so need not be strong
         fault = fault or one.fault
-    # Lists and `issuer` are found by name: an intermediate may not take the name of an authority it is not.
+    # Lists and `issuer` are found by name: an intermediate may not take the name of an authority it is not, in whatever
+    # string type, nor sign under a name that OpenSSL, which folds case and spaces, takes for its own.
+    for one, above in itertools.pairwise(chain):
+        if one.issuer_key != above.subject_key:
+            fault = fault or "its issuer's name is spelled otherwise than by the issuer"
     for one in chain[1:]:
-        keys = authorities.get(one.subject)
+        keys = authorities.get(one.subject_key)
         if keys is not None and one.key not in keys:
             fault = fault or "an intermediate authority bears the name of another"
     return (Reason.CERTIFICATE_UNSUITABLE, fault) if fault else (None, "")

@@ -17,7 +17,7 @@ from zt_proxy.core.types import Decision
 from zt_proxy.link.messages import RevocationList
 from zt_proxy.link.records import Circumstances
 from zt_proxy.worker.identify.assertion import MACHINE_PREFIX
-from zt_proxy.worker.identify.certificate import CertificateFacts, Verdict, judge_chain, read_certificate
+from zt_proxy.worker.identify.certificate import CertificateFacts, NameKey, Verdict, judge_chain, read_certificate
 from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
 
 log = structlog.get_logger("zt_proxy.identify")
@@ -39,7 +39,7 @@ class ClientTerms:
     def __init__(
         self,
         source: str,
-        authorities: Mapping[bytes, Container[bytes]],
+        authorities: Mapping[NameKey, Container[bytes]],
         *,
         required: bool = False,
         revocation: bool = False,
