@@ -196,6 +196,16 @@ async def test_a_worker_asked_to_end_is_replaced_first(tmp_path: Path) -> None:
         assert await fleet.serves()
 
 
+async def test_a_control_asked_to_end_is_followed_by_another(tmp_path: Path) -> None:
+    async with Fleet(tmp_path) as fleet:
+        (gone,) = fleet.children("control")
+        gone.terminate()
+        await until(lambda: not alive(gone))
+        await until(lambda: bool(fleet.said("a process serves", child="control")))
+        await fleet.back(PROMISED)
+        assert not fleet.said("a process cannot start")
+
+
 async def test_a_part_that_cannot_start_at_all_ends_the_start_and_is_named(tmp_path: Path) -> None:
     async with Fleet(tmp_path) as fleet:
         fleet.signal(signal.SIGTERM)

@@ -118,6 +118,10 @@ class Slot:
             pause = 0.0
             self._take_post(child)
             await first(child.gone, child.leaving, self.renew, self.unwanted)
+            if self.role == "control" and not child.gone.is_set():
+                # Never two of them: the next cannot begin before this one let go of the store.
+                child.drain(0.0)
+                await gone_within(child, OVERTIME)
             if child.gone.is_set():
                 self._lost(child)
             elif child.leaving.is_set() and self.role == "control":
@@ -185,8 +189,8 @@ class Slot:
     def _lost(self, child: Child) -> None:
         if self.child is child:
             self.child = None
-        self.restarts += 1
-        if not self._house.stopping.is_set():
+        if not self._house.stopping.is_set() and not child.draining:
+            self.restarts += 1
             log.error("a process ended; starting it again", child=self.name, pid=child.pid, code=child.code)
         self._house.announce()
 
