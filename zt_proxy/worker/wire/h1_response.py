@@ -157,7 +157,8 @@ class ResponseParser:
         known = self._memory.heads.get(data[:cut])
         if known is not None and len(data) - cut == known.content_length:
             self._done = True
-            self._sink.on_whole(known, data[cut:])  # type: ignore[union-attr]
+            sink, self._sink = self._sink, None
+            sink.on_whole(known, data[cut:])  # type: ignore[union-attr]
             return b""
         rest = self._parse(data)
         head = self._head
@@ -187,6 +188,8 @@ class ResponseParser:
     def at_eof(self) -> bool:
         """The platform closed: True if that was the proper end of a close-delimited response, which is then ended."""
         head = self._head
+        if not self._fed:  # nothing came: that head is the one of the answer before
+            return False
         if self._done or self._in_head or not self._expecting or head.status < 200:
             return False
         if head.chunked or head.content_length is not None:
@@ -205,7 +208,8 @@ class ResponseParser:
     def _finish(self) -> None:
         if not self._done:
             self._done = True
-            self._sink.on_response_end()  # type: ignore[union-attr]
+            sink, self._sink = self._sink, None  # an idle connection keeps nobody's request alive
+            sink.on_response_end()  # type: ignore[union-attr]
 
     # ---- called by httptools ----
 
