@@ -235,6 +235,7 @@ class Worker:
             return
         try:
             exchange.route = gateway.routes.match(exchange.host, exchange.target.path)
+            exchange.way = None  # what was remembered of its head was so by the rules of before
         except ClientError as error:
             if exchange.relay is not None:
                 streams.cut(exchange, error.reason)
