@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from tests.lab.proxy import TRUSTING
 from tests.lab.waiting import until
 from tests.load.crowd import Crowd, Person
-from tests.load.stage import Stage, command, show
+from tests.load.evidence import Evidence
+from tests.load.stage import MACHINES, Stage, command, show
 from zt_proxy.control.audit.chain import log_files
 from zt_proxy.core.clock import SystemClock
 
@@ -35,6 +37,17 @@ def taken(stage: Stage) -> float:
     """When (epoch seconds) control took the last order of an operator: it is on record before it is carried out."""
     lines = [json.loads(line) for path in log_files(stage.log) for line in path.read_bytes().splitlines()]
     return max(float(line["at"]) for line in lines if line["type"] == "operator")
+
+
+def replaced(stage: Stage) -> float:
+    """When (epoch seconds) the revocation list was replaced."""
+    return os.stat(stage.authority / "crl.pem").st_mtime
+
+
+async def settle(stage: Stage) -> None:
+    """End the proxy in order, and hold its record against the platform's diary."""
+    await stage.stop()
+    Evidence(stage.log, stage.diary).check([])
 
 
 class Scene:
@@ -95,6 +108,7 @@ async def test_a_session_that_is_revoked_loses_all_its_streams_on_every_worker_w
         figures = await scene.play(taken, "sessions", "revoke", "--sid", stage.sids[ann[1]], "-c", str(stage.config))
         answers = await asyncio.gather(*(stage.get("/", ann[1]) for _ in range(8)))
         assert {answer.status for answer in answers} == {401}
+        await settle(stage)
     show(capsys, f"by session: {figures}")
 
 
@@ -108,4 +122,25 @@ async def test_a_person_who_is_revoked_loses_all_streams_of_all_sessions_within_
         )
         answers = await asyncio.gather(*(stage.get("/", cookie) for _, cookie in ann))
         assert {answer.status for answer in answers} == {401}
+        await settle(stage)
     show(capsys, f"by user, 25 sessions: {figures}")
+
+
+async def test_a_certificate_that_is_revoked_loses_all_its_streams_within_a_second(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Stage(tmp_path, workers=2, crowd=BYSTANDERS, machines=("crm-sync", "reports")) as stage:
+        host = f"{MACHINES}:{stage.port}"
+        partner, other = (stage.showing(name) for name in stage.machines)
+        scene = Scene(stage, [("integration:crm-sync", None)], stage.people, host=host, trust=partner)
+        async with Crowd(
+            stage, talkers=[("integration:reports", None)] * 5, strangers=False, again=False, host=host, trust=other
+        ) as colleagues:
+            figures = await scene.play(replaced, "ca", "revoke", "crm-sync", "--yes", "--ca", str(stage.authority))
+            await colleagues.everybody()
+        assert dict(colleagues.tally.closed) == {}
+        answers = await asyncio.gather(*(stage.get("/", None, host, trust=partner) for _ in range(8)))
+        assert {answer.status for answer in answers} == {403}
+        assert (await stage.get("/", None, host, trust=other)).status == 200
+        await settle(stage)
+    show(capsys, f"by certificate: {figures}")
