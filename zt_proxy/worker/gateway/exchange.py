@@ -2,8 +2,11 @@
 
 from typing import Protocol
 
+import msgspec
+
 from zt_proxy.core.errors import ZtError
 from zt_proxy.core.http import Target
+from zt_proxy.core.session import Machine, Session
 from zt_proxy.core.types import Decision
 from zt_proxy.link.records import Circumstances
 from zt_proxy.worker.gateway.routes import Route
@@ -70,13 +73,34 @@ class Spine(Protocol):
     def tunnel(self, exchange: "Exchange", relay: Relay, extensions: bool) -> None: ...
 
 
+class Granted(msgspec.Struct, frozen=True, gc=False):
+    """A permission that holds as long as the very session or machine it was given to: no clock has a say in it."""
+
+    to: Session | Machine
+    decision: Decision
+    circumstances: Circumstances
+    """The part of its record that is the same each time."""
+
+
 class Way:
     """What an ordinary head means at this gateway, found out once for all requests that repeat it from one address.
 
-    It holds what follows from bytes and configuration alone: nothing in it says who may do what.
+    It holds what follows from bytes and configuration alone, and the last permission that was given on it. That one is
+    good for nobody else: whoever reads it compares. Kept here, and not with sessions, it is gone with the way.
     """
 
-    __slots__ = ("activity", "client", "cookie", "host", "middle", "raw_host", "rest_cookies", "route", "target")
+    __slots__ = (
+        "activity",
+        "client",
+        "cookie",
+        "granted",
+        "host",
+        "middle",
+        "raw_host",
+        "rest_cookies",
+        "route",
+        "target",
+    )
 
     def __init__(self, raw_host: bytes, host: str, target: Target, route: Route, client: str) -> None:
         self.raw_host = raw_host
@@ -92,6 +116,7 @@ class Way:
         """A person did this, None until somebody looked."""
         self.middle = b""
         """The head for the platform, between its path and the request id; empty until it went there once."""
+        self.granted: Granted | None = None
 
 
 class Exchange:

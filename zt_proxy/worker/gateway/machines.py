@@ -8,7 +8,7 @@ from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.session import Machine
 from zt_proxy.core.types import Decision, Effect
 from zt_proxy.worker.gateway import browser
-from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.gateway.exchange import Exchange, Granted
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.integrations import Integrations, KnownMachine, Shown
 from zt_proxy.worker.protect.limits import RateLimits
@@ -72,10 +72,10 @@ class Machines:
         """What the route's rules let this integration do."""
         way, machine = x.way, known.machine
         if way is not None:
-            granted = known.granted.get(way)
-            if granted is not None:
-                decision, x.circumstances = granted
-                return decision
+            granted = way.granted
+            if granted is not None and granted.to is machine:
+                x.circumstances = granted.circumstances
+                return granted.decision
         head, target = x.head, x.target
         assert target is not None
         if not head.ordinary and (head.noted[browser.ORIGIN] or head.noted[browser.FETCH_SITE]) is not None:
@@ -84,7 +84,7 @@ class Machines:
         decision = route.machines.decide(machine.principal.integration, head.method, target.path)
         if way is not None and decision.effect is Effect.ALLOW:
             x.circumstances = self._recorder.describe(route.name, x.host, head.method, x.client, machine, decision)
-            known.grant(way, (decision, x.circumstances))
+            way.granted = Granted(machine, decision, x.circumstances)
         return decision
 
     def turned(self, x: Exchange, shown: Shown, now: float) -> Reason | None:

@@ -22,7 +22,7 @@ from zt_proxy.core.session import Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.worker.gateway import browser, outgoing
-from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Way
+from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted, Way
 from zt_proxy.worker.gateway.machines import Machines, on_record
 from zt_proxy.worker.gateway.respond import Responder
 from zt_proxy.worker.gateway.routes import Route, RouteTable
@@ -30,7 +30,7 @@ from zt_proxy.worker.gateway.streams import WebSocketTunnel
 from zt_proxy.worker.gateway.timeouts import route_challenge
 from zt_proxy.worker.identify.assertion import AssertionSigner
 from zt_proxy.worker.identify.integrations import KnownMachine
-from zt_proxy.worker.identify.session import CachedSession, Granted, SessionCache
+from zt_proxy.worker.identify.session import CachedSession, SessionCache
 from zt_proxy.worker.metrics import Metrics
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import WorkerSettings
@@ -57,6 +57,8 @@ PORTAL_BODY_LIMIT = 64 * 1024
 REMEMBERED = 4096
 """Targets whose place is remembered, per worker; longer ones than the next figure never are."""
 REMEMBERED_TARGET = 256
+REMEMBERED_BYTES = 4 * 1024 * 1024
+"""Of header blocks whose ways are remembered; what is made of a block takes several times its room."""
 INTERNAL = Decision(Effect.ALLOW, Reason.INTERNAL)
 
 log = structlog.get_logger("zt_proxy.gateway")
@@ -100,6 +102,7 @@ class Gateway:
         self._count = 0
         self._places: dict[tuple[bytes, bytes], tuple[Target, Route]] = {}
         self._ways: dict[tuple[HeadKind, bytes, bytes, str], Way] = {}
+        self._way_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, connection: Downstream, head: RequestHead) -> Exchange:
@@ -255,8 +258,10 @@ class Gateway:
         key = (kind, x.head.method, raw_target, x.connection.peer)
         way = self._ways.get(key)  # known, but new to this connection
         if way is None:
-            if len(self._ways) >= REMEMBERED:
+            self._way_bytes += kind.size
+            if len(self._ways) >= REMEMBERED or self._way_bytes > REMEMBERED_BYTES:
                 self._ways.clear()
+                self._way_bytes = kind.size
             way = self._ways[key] = Way(raw_host, x.host, found, route, x.client)
         x.way = way
 
@@ -329,8 +334,8 @@ class Gateway:
         if entry is None:
             return self._decide_stranger(x, route, found)
         session = entry.session
-        granted = entry.granted.get(way) if way is not None else None
-        if granted is not None and granted.session is session:
+        granted = way.granted if way is not None else None
+        if granted is not None and granted.to is session:
             decision, x.circumstances = granted.decision, granted.circumstances
         else:
             decision = self._judge(x, route, session)
@@ -351,17 +356,16 @@ class Gateway:
     def _judge(self, x: Exchange, route: Route, session: Session) -> Decision:
         """Ask the policy; keep a permission that depends on nothing but the session and what the way says."""
         assert x.target is not None
-        entry, way, method, path = x.session, x.way, x.head.method, x.target.path
+        way, method, path = x.way, x.head.method, x.target.path
         decision = route.policy.decide(Facts(x.at, route.name, method, path, x.client, session.principal, session))
         if (
             way is not None
-            and entry is not None
             and decision.effect is Effect.ALLOW
             and not route.limits_session
             and route.policy.is_timeless(method, path)
         ):
             x.circumstances = self.recorder.describe(route.name, x.host, method, x.client, session, decision)
-            entry.grant(way, Granted(session, decision, x.circumstances))
+            way.granted = Granted(session, decision, x.circumstances)
         return decision
 
     def _is_activity(self, x: Exchange, route: Route) -> bool:

@@ -13,9 +13,7 @@ import structlog
 
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import Machine, Principal
-from zt_proxy.core.types import Decision
 from zt_proxy.link.messages import RevocationList
-from zt_proxy.link.records import Circumstances
 from zt_proxy.worker.identify.assertion import MACHINE_PREFIX
 from zt_proxy.worker.identify.certificate import CertificateFacts, NameKey, Verdict, judge_chain, read_certificate
 from zt_proxy.worker.settings import CertificateMatch, IntegrationSettings
@@ -24,8 +22,6 @@ log = structlog.get_logger("zt_proxy.identify")
 
 REMEMBERED = 1024
 """Chains that were read, and statements about them, that are kept: clients come back on new connections."""
-GRANTS = 64
-"""Permissions remembered for each machine."""
 FOREVER = float("inf")
 _EPOCHS = itertools.count()
 _NOBODY = Principal("", "", "")
@@ -53,20 +49,12 @@ class ClientTerms:
 
 
 class KnownMachine:
-    """A machine as this worker knows it, with what was permitted to it."""
+    """A machine as this worker knows it: the same object as long as nothing about it changes."""
 
-    __slots__ = ("granted", "machine")
+    __slots__ = ("machine",)
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.granted: dict[object, tuple[Decision, Circumstances]] = {}
-        """Permissions, with their part of the record, by what was asked: no clock has a say in them."""
-
-    def grant(self, asked: object, granted: tuple[Decision, Circumstances]) -> None:
-        """Remember a permission; bounded, a full memory starts anew."""
-        if len(self.granted) >= GRANTS:
-            self.granted.clear()
-        self.granted[asked] = granted
 
 
 class Shown:

@@ -6,19 +6,13 @@ activity from every worker. A cookie that this proxy did not make is refused by 
 
 import hashlib
 
-import msgspec
-
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac
 from zt_proxy.core.session import Session
-from zt_proxy.core.types import Decision
 from zt_proxy.link.messages import ControlLink
-from zt_proxy.link.records import Circumstances
 
 CAPACITY = 50_000
-GRANTS = 32
-"""Permissions remembered for each session."""
 UNKNOWN_FOR = 2.0
 """Seconds for which a dead cookie is not asked about again."""
 ATTEMPTS = 8
@@ -28,33 +22,16 @@ REPORT_EVERY = 1.0
 """Seconds between two reports of activity in one session."""
 
 
-class Granted(msgspec.Struct, frozen=True, gc=False):
-    """A permission that holds as long as the very session it was given to: no clock has a say in it."""
-
-    session: Session
-    decision: Decision
-    circumstances: Circumstances
-    """The part of its record that is the same each time."""
-
-
 class CachedSession:
     """A session as this worker knows it, with what the worker itself has seen of it."""
 
-    __slots__ = ("granted", "key", "last_activity", "reported", "session")
+    __slots__ = ("key", "last_activity", "reported", "session")
 
     def __init__(self, key: bytes, session: Session) -> None:
         self.key = key
         self.session = session
         self.last_activity = session.last_activity
         self.reported = 0.0
-        self.granted: dict[object, Granted] = {}
-        """Permissions by what was asked. Another `session` makes them void: whoever reads compares."""
-
-    def grant(self, asked: object, granted: Granted) -> None:
-        """Remember a permission; bounded, a full memory starts anew."""
-        if len(self.granted) >= GRANTS:
-            self.granted.clear()
-        self.granted[asked] = granted
 
 
 class SessionCache:

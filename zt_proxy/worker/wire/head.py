@@ -35,11 +35,13 @@ class RequestHead:
 class HeadKind:
     """Everything of an ordinary head but its first line. Shared by all requests that repeat it: never changed."""
 
-    __slots__ = ("lines", "noted")
+    __slots__ = ("lines", "noted", "size")
 
-    def __init__(self, lines: list[bytes], noted: list[bytes | None]) -> None:
+    def __init__(self, lines: list[bytes], noted: list[bytes | None], size: int) -> None:
         self.lines = lines
         self.noted = noted
+        self.size = size
+        """Bytes of the header block."""
 
 
 class HeadMemory:
@@ -71,4 +73,4 @@ class HeadMemory:
         if len(block) <= self.BLOCK_BYTES:
             if len(self.blocks) >= self.BLOCKS:
                 self.blocks.clear()
-            self.blocks[block] = head.kind = HeadKind(head.lines, head.noted)
+            self.blocks[block] = head.kind = HeadKind(head.lines, head.noted, len(block))
