@@ -15,6 +15,7 @@ from zt_proxy.core.errors import ClientError, Reason, UpstreamError, ZtError
 from zt_proxy.worker.edge.tls import Terms, TlsEngine
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.identify.integrations import ClientTerms, Shown
+from zt_proxy.worker.settings import LimitSettings
 from zt_proxy.worker.upstream.relay import Pause
 from zt_proxy.worker.wire.h1 import RequestParser
 from zt_proxy.worker.wire.head import NOTHING_NOTED, RequestHead
@@ -258,6 +259,11 @@ class Connection(asyncio.Protocol):
             self.outdated = True
         elif self.shown is not None and asked is not None:
             self.shown.terms = asked
+
+    def limit(self, limits: LimitSettings) -> None:
+        """Other limits are in force from now on."""
+        if self._parser is not None:
+            self._parser.limit(limits.header_count, limits.header_bytes, limits.target_bytes)
 
     # ---- bytes ----
 

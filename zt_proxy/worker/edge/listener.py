@@ -94,6 +94,10 @@ class Listener:
     def adopt(self, settings: ListenerSettings, limits: LimitSettings, gateway: Gateway, terms: TermsTable) -> None:
         """New rules for what comes from now on. Connections stay, and with them what their handshake settled."""
         self.settings = settings
+        if limits != self.limits:
+            self.heads.blocks.clear()
+            for connection in self.connections:
+                connection.limit(limits)
         self.limits = limits
         self.gateway = gateway
         self.terms = terms

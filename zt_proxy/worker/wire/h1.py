@@ -20,6 +20,8 @@ from zt_proxy.worker.wire.head import NOTHING_NOTED, HeadMemory, RequestHead
 from zt_proxy.worker.wire.hygiene import Kind
 
 MAX_TRAILERS = 64
+ONE_READ = 16384
+"""Most bytes that are fed at once: a TLS record holds no more."""
 END_OF_HEAD = b"\r\n\r\n"
 ORDINARY_METHODS = frozenset((b"GET", b"HEAD"))
 REQUEST_LINE = re.compile(rb"(GET|HEAD) (/[!-~]*) HTTP/1\.1\r\n")
@@ -87,9 +89,7 @@ class RequestParser:
         """`memory` is shared by all connections under the same limits."""
         self._sink = sink
         self._memory = memory
-        self._limit_count = header_count
-        self._limit_bytes = header_bytes
-        self._limit_target = target_bytes
+        self.limit(header_count, header_bytes, target_bytes)
         self._parser = httptools.HttpRequestParser(self)
         self.backlog: deque[tuple[str, RequestHead | bytes | ZtError | None]] = deque()
         """What waits behind the request in flight. While there is something, the caller should stop reading."""
@@ -102,13 +102,20 @@ class RequestParser:
         self._lines = self._head.lines
         self._noted = self._head.noted
         self._dropped = 0
-        self._few = header_count - hygiene.SLOTS
-        self._small = min(header_bytes, 8192)
         self.fed = 0
         """Bytes of the message being parsed; 0 between messages."""
         self._body = 0
         self.tail = b""
         """Bytes behind an upgrade request: the tunnel's, never parsed as HTTP."""
+
+    def limit(self, header_count: int, header_bytes: int, target_bytes: int) -> None:
+        """What a head may hold from now on; the memory must hold none that does not fit."""
+        self._limit_count = header_count
+        self._limit_bytes = header_bytes
+        self._limit_target = target_bytes
+        self._small = min(header_bytes, 8192)
+        # `fed` leaves out what one read brought of a head behind another message: where that matters, always count.
+        self._few = header_count - hygiene.SLOTS if header_bytes >= self._small + ONE_READ else -1
 
     @property
     def idle(self) -> bool:
