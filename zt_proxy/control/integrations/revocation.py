@@ -161,7 +161,8 @@ class _Lists:
     def _read(self, raw: bytes, signers: Iterable[Signer], now: float) -> None:
         good: list[SignedList] = []
         problems: list[str] = []
-        self.retry = inf
+        self.retry = -inf  # until this has come to its end, whatever happens meanwhile
+        retry = inf
         try:
             blocks = crl.split(raw)
         except ListError as error:
@@ -171,10 +172,11 @@ class _Lists:
                 good.append(crl.read(der, signers, now))
             except ListError as error:
                 if isinstance(error, crl.NotYetError):
-                    self.retry = min(self.retry, error.at)
+                    retry = min(retry, error.at)
                 problems.append(f"list {index} of {len(blocks)} {error}" if len(blocks) > 1 else str(error))
         self.good = tuple(good)
         self.problem = f"{self.file.path} {'; '.join(problems)}" if problems else ""
+        self.retry = retry
 
 
 class Source:

@@ -39,10 +39,16 @@ class CrlWatcher:
         self._problems: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Look again and again. Whatever makes a look fail must not make it the last: revocations would stop silently."""
         while True:
             await asyncio.sleep(LOOK)
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:
+                problem = f"revocation lists could not be read: {type(error).__name__}; those read before stay in force"
+                if problem not in self._problems:
+                    log.exception("looking at revocation lists failed")
+                self._tell((problem,))
 
     async def prepare(self, sources: tuple[RevocationSource, ...]) -> list[Source]:
         """Read the lists of another configuration beside those in force. A source that stays keeps its lists."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.lists import NOW, ListAuthority
+from tests.lab.waiting import until
 from zt_proxy.control.integrations.revocation import by_authorities
 from zt_proxy.control.integrations.watch import CrlWatcher
 from zt_proxy.control.settings import RevocationSource
@@ -245,6 +246,25 @@ async def test_numbers_that_cannot_be_written_are_said_and_stop_nothing(
     await desk.look()
     assert desk.watcher.problems() == ()
     assert desk.floors.exists()
+
+
+async def test_a_look_that_fails_is_said_and_is_not_the_last(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.put(desk.authority.pem_list([7]))
+    await desk.start()
+    with monkeypatch.context() as patch:
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("of no kind that anybody thought of")
+
+        patch.setattr("zt_proxy.control.integrations.crl.read", broken)
+        async with running(desk.watcher):
+            desk.put(desk.authority.pem_list([7, 8], number=2))
+            await until(lambda: bool(desk.watcher.problems()))
+            assert "RuntimeError" in desk.watcher.problems()[0]
+            assert desk.only().revokes(7)
+            patch.undo()
+            await until(lambda: desk.only().revokes(8))
+            await until(lambda: desk.watcher.problems() == ())
 
 
 async def test_each_authority_of_the_file_needs_a_list(desk: Desk) -> None:
