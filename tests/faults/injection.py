@@ -36,7 +36,6 @@ PIPELINE = f"{GATEWAY}.pipeline.Gateway"
 
 BEFORE: dict[str, str] = {
     "admit": f"{PIPELINE}._admit",
-    "record ring": "zt_proxy.worker.record.Recorder.check",
     "lease of the link": "zt_proxy.link.memory.MemoryLink.alive",
     "locate": f"{PIPELINE}._locate",
     "parse the target": f"{GATEWAY}.pipeline.target.parse",
@@ -50,8 +49,6 @@ BEFORE: dict[str, str] = {
     "decide": f"{PIPELINE}._decide",
     "policy": "zt_proxy.policy.engine.Policy.decide",
     "time-outs of the route": f"{GATEWAY}.pipeline.route_challenge",
-    "note activity": "zt_proxy.worker.identify.session.SessionCache.active",
-    "tell control of activity": "zt_proxy.link.memory.MemoryLink.activity",
     "count the decision": "zt_proxy.worker.metrics.Metrics.decision",
 }
 """Stages before anything goes upstream."""
@@ -69,6 +66,7 @@ COLD: dict[str, str] = {
 RECORDING: dict[str, str] = {
     "record": f"{PIPELINE}._record",
     "recorder": "zt_proxy.worker.record.Recorder.decision",
+    "describe it": "zt_proxy.worker.record.Recorder.describe",
     "ring": "zt_proxy.link.ring.RingWriter.write",
 }
 """Putting the decision on record."""
@@ -128,6 +126,30 @@ SWEEPING: dict[str, str] = {
     "ask for the lease": "zt_proxy.link.memory.MemoryLink.alive",
 }
 """What looks after everything four times a second."""
+
+ACTIVE: dict[str, str] = {
+    "note activity": "zt_proxy.worker.identify.session.SessionCache.active",
+    "tell control of activity": "zt_proxy.link.memory.MemoryLink.activity",
+}
+"""What a request does beside, by which a person is seen to be there."""
+
+MACHINE: dict[str, str] = {
+    "identify the machine": f"{GATEWAY}.machines.Machines.identify",
+    "judge the certificate": "zt_proxy.worker.identify.integrations.Integrations.identify",
+    "judge it anew": "zt_proxy.worker.identify.integrations.Integrations._judge",
+    "look for a session": f"{GATEWAY}.machines.Machines._has_session",
+    "look for a rate": "zt_proxy.worker.protect.limits.RateLimits.of",
+    "decide for the machine": f"{GATEWAY}.machines.Machines.decide",
+    "rules for machines": "zt_proxy.policy.machines.MachineRules.decide",
+}
+"""A request of an integration."""
+
+HANDSHAKE: dict[str, str] = {
+    "show the certificate": "zt_proxy.worker.identify.integrations.Integrations.show",
+    "choose the terms": "zt_proxy.worker.edge.tls.TermsTable.choose",
+    "read the hello": "zt_proxy.worker.edge.tls.TermsTable.server_name",
+}
+"""Before the first request."""
 
 TUNNEL: dict[str, str] = {
     "switch protocols": "zt_proxy.worker.upstream.relay.Relay._switch",
@@ -193,6 +215,9 @@ RAISING: dict[str, Fault] = {
 """The ways in which code fails."""
 
 SEAMS = {
+    **ACTIVE,
+    **MACHINE,
+    **HANDSHAKE,
     **TUNNEL,
     **UPLOADING,
     **PORTAL,
@@ -273,6 +298,9 @@ class Steady:
     ) -> tuple[Client, Answer]:
         """The first half of `ask`: the request is sent."""
         if cold:
+            assert self.lab.proxy.control is not None
+            self.lab.proxy.control.sessions._live.clear()
+            self.lab.proxy.control.sessions._handles.clear()
             self.worker.sessions.forget("")
         answer = Answer(f"/fault/{len(self.answers)}")
         self.answers.append(answer)
