@@ -176,7 +176,8 @@ class UpstreamPool:
     def take(self, borrower: Borrower, *, fresh: bool = False) -> None:
         """Give `borrower` a connection, at once if one is idle; `fresh` opens a new one."""
         idle = self._idle
-        if len(self._open) + self._connecting - len(idle) >= self._crowd and borrower.uploading:
+        taken = len(self._open) + self._connecting
+        if taken >= self._crowd and taken - len(idle) >= self._crowd and borrower.uploading:
             self._wait(self._uploads, borrower)
             return
         while idle and not fresh:
