@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -142,16 +143,10 @@ class Authority:
         for extension, critical in client_extensions(self.certificate, key, names):
             builder = builder.add_extension(extension, critical)
         certificate = builder.sign(self._key, hashes.SHA256())
-        issued = Issued(
-            serial=f"{certificate.serial_number:x}",
-            name=name,
-            names=tuple(
-                f"{'URI' if isinstance(each, x509.UniformResourceIdentifier) else 'DNS'}:{each.value}" for each in names
-            ),
-            not_before=certificate.not_valid_before_utc.timestamp(),
-            not_after=certificate.not_valid_after_utc.timestamp(),
-            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        said = tuple(
+            f"{'URI' if isinstance(each, x509.UniformResourceIdentifier) else 'DNS'}:{each.value}" for each in names
         )
+        issued = _issued(name, said, certificate)
         self._save(msgspec.structs.replace(self.register, certificates=(*self.register.certificates, issued)))
         return certificate
 
@@ -161,13 +156,24 @@ class Authority:
         found = [each for each in self.register.certificates if what == each.name or serial == each.serial]
         if not found and (path := Path(what)).is_file():
             try:
-                given = x509.load_pem_x509_certificate(path.read_bytes()).fingerprint(hashes.SHA256()).hex()
+                given = x509.load_pem_x509_certificate(path.read_bytes())
             except ValueError:
                 raise ConfigurationError(f"{path} holds no PEM certificate") from None
-            found = [each for each in self.register.certificates if each.fingerprint == given]
+            found = [each for each in self.register.certificates if each.serial == f"{given.serial_number:x}"]
+            if given == self.certificate or not self._signed(given):
+                found = []
+            elif not found:  # the register came from a backup: what it does not know can be revoked all the same
+                found = [_issued("lost", (), given)]
         if not found:
             raise ConfigurationError(f"{what}: this authority issued no such certificate; `zt-proxy ca list` shows all")
         return found
+
+    def _signed(self, given: x509.Certificate) -> bool:
+        try:
+            given.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
 
     def revoke(self, chosen: Sequence[Issued], reason: str, list_days: float) -> x509.CertificateRevocationList:
         """Revoke for good, or hold; the new list is in place when this returns. Raises ConfigurationError, OSError."""
@@ -245,6 +251,17 @@ class Authority:
     def _save(self, register: Register) -> None:
         register.save(self.folder / "issued.jsonl")
         self.register = register
+
+
+def _issued(name: str, names: tuple[str, ...], certificate: x509.Certificate) -> Issued:
+    return Issued(
+        serial=f"{certificate.serial_number:x}",
+        name=name,
+        names=names,
+        not_before=certificate.not_valid_before_utc.timestamp(),
+        not_after=certificate.not_valid_after_utc.timestamp(),
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+    )
 
 
 def write_new(path: Path, body: bytes, mode: int) -> None:

@@ -77,10 +77,9 @@ class Register(msgspec.Struct, frozen=True):
         replace_privately(path, b"\n".join(lines) + b"\n")
 
     def replacing(self, changed: Issued) -> "Register":
-        """The register with the certificate of the same serial replaced."""
-        return msgspec.structs.replace(
-            self, certificates=tuple(changed if each.serial == changed.serial else each for each in self.certificates)
-        )
+        """The register with the certificate of the same serial replaced, or with one that it did not know."""
+        known = {each.serial: each for each in self.certificates} | {changed.serial: changed}
+        return msgspec.structs.replace(self, certificates=tuple(known.values()))
 
 
 @contextmanager

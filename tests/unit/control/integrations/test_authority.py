@@ -349,6 +349,21 @@ def test_a_register_from_a_backup_lets_nobody_back_in(folder: Path) -> None:
     ]
 
 
+def test_what_was_issued_after_the_backup_of_the_register_is_revoked_by_its_file(folder: Path, tmp_path: Path) -> None:
+    backup = (folder / "issued.jsonl").read_bytes()
+    lost = issue(folder, "issued-since")
+    register_module.replace_privately(folder / "issued.jsonl", backup)
+    Authority.create(tmp_path / "other", "Example clients", CLOCK)
+    with pytest.raises(ConfigurationError, match="issued no such certificate"):
+        revoke(folder, issue(tmp_path / "other"))
+    with pytest.raises(ConfigurationError, match="issued no such certificate"):
+        revoke(folder, folder / "ca.pem")
+    revoke(folder, lost, "key-compromise")
+    assert "certificate revoked" in verify(folder, lost)
+    register, _ = Authority.look(folder, CLOCK)
+    assert [(each.name, each.reason) for each in register.certificates] == [("lost", "key-compromise")]
+
+
 def test_a_revocation_is_on_the_register_when_the_list_cannot_be_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
