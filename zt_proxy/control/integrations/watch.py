@@ -39,7 +39,7 @@ class CrlWatcher:
         self._problems: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Look again and again. What makes one look fail must not make it the last: revocations would stop in silence."""
+        """Look again and again. A look that fails must not be the last: revocations would stop in silence."""
         while True:
             await asyncio.sleep(LOOK)
             try:
