@@ -124,8 +124,6 @@ class Slot:
                 await gone_within(child, OVERTIME)
             if child.gone.is_set():
                 self._lost(child)
-            elif child.leaving.is_set() and self.role == "control":
-                await self._clear_the_post(child)
         if self.child is not None and self.unwanted.is_set():
             self._dismiss(self.child)
             self.child = None
@@ -167,14 +165,6 @@ class Slot:
         if self._house.serving:
             log.info("a process serves", child=self.name, pid=child.pid)
         self._house.announce()
-
-    async def _clear_the_post(self, child: Child) -> None:
-        """There is only ever one control: its successor could not even start before it has gone."""
-        self.child = None
-        self.former.append(child)
-        child.drain(0.0)
-        self._house.announce()
-        await self._see_off(child, OVERTIME)
 
     def _dismiss(self, child: Child) -> None:
         self.former.append(child)
