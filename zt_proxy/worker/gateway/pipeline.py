@@ -317,7 +317,11 @@ class Gateway:
             self.unanswered(x)
             raise
         finally:
-            x.release_early()
+            try:
+                x.release_early()
+            except Exception:
+                log.exception("a body was not passed on", request_id=x.request_id)
+                self._refuse(x, ZtError(Reason.INTERNAL_ERROR))
             if x.done and not x.recorded:  # nobody waits any more, but the request is on record all the same
                 with contextlib.suppress(UnavailableError):
                     self._record(x, x.route.name if x.route else "", Decision(Effect.DENY, Reason.CLIENT_GONE))
