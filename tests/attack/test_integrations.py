@@ -675,3 +675,33 @@ async def test_a_person_who_came_without_a_certificate_stays_only_while_none_is_
         assert (await read_frame(client.reader)).payload == b"still"
         await reloaded(lab, terms=(ClientCertificateSettings(lab.pem, required=True),))
         assert close_code(await read_frame(client.reader)) == 4401
+
+
+@pytest.mark.case("ZT-TLS-01")
+@pytest.mark.parametrize("asked_before", [True, False])
+async def test_who_is_still_being_looked_up_when_certificates_become_required_goes_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_before: bool
+) -> None:
+    before = {} if asked_before else {"listener": {"client_certificates": ()}}
+    async with MachineLab(tmp_path, terms={"required": False}, rules=(allow(),), **before) as lab:
+        worker = lab.proxy.worker
+        assert worker is not None
+        line = b"Cookie: %b\r\n" % await lab.sign_in()
+        asking, answered, fetch = asyncio.Event(), asyncio.Event(), worker.sessions.fetch
+
+        async def slowly(cookie: bytes, host: str) -> Any:
+            asking.set()
+            await answered.wait()
+            return await fetch(cookie, host)
+
+        monkeypatch.setattr(type(worker.sessions), "find", lambda *_: None)
+        monkeypatch.setattr(type(worker.sessions), "fetch", lambda _, cookie, host: slowly(cookie, host))
+        client = await lab.connect()
+        await client.write(f"GET / HTTP/1.1\r\nHost: {APP}\r\n".encode() + line + b"\r\n")
+        await asking.wait()
+        await reloaded(lab, terms=(ClientCertificateSettings(lab.pem, required=True),))
+        answered.set()
+        expected = "certificate-required" if asked_before else "misdirected"
+        assert reason(await client.reply()) == expected
+        assert lab.upstream.seen == []
+        assert [record["reason"] for record in await lab.decisions()][-1:] == [expected]

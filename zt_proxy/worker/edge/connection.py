@@ -259,6 +259,7 @@ class Connection(asyncio.Protocol):
             self.outdated = True
         elif self.shown is not None and asked is not None:
             self.shown.terms = asked
+            self.shown.epoch = -1  # the world before may still have something to say, and says it by these terms
 
     def limit(self, limits: LimitSettings) -> None:
         """Other limits are in force from now on."""

@@ -307,6 +307,7 @@ class Gateway:
         try:
             found = await self.sessions.fetch(x.cookie, x.host)
             if not x.done:
+                self._look_again(x)
                 self._go_on(x, found)
         except ZtError as error:
             self._refuse(x, error)
@@ -325,6 +326,13 @@ class Gateway:
             if x.done and not x.recorded:  # nobody waits any more, but the request is on record all the same
                 with contextlib.suppress(UnavailableError):
                     self._record(x, x.route.name if x.route else "", Decision(Effect.DENY, Reason.CLIENT_GONE))
+
+    def _look_again(self, x: Exchange) -> None:
+        """Control took its time: by now the connection may be asked for a certificate that it was not asked for."""
+        if not x.connection.serves(x.host):
+            raise ClientError(Reason.MISDIRECTED, "not the host of this connection any more", status=421)
+        if x.connection.shown is not None:
+            self.machines.identify(x, x.connection.shown)
 
     def unanswered(self, x: Exchange) -> None:
         """Control does not say who asks, and will not: nobody waits any longer."""
