@@ -148,7 +148,7 @@ class Recorder:
         ):
             place = circumstances.place
             if not ring.in_reach(place):
-                place = circumstances.place = ring.write(pack_circumstances(circumstances.text), now)
+                place = circumstances.place = ring.write(pack_circumstances(circumstances.text), now, decision=True)
             record = pack_decision(DECISION, number, at, request_id, place, len(path)) + path
         else:
             record = self._in_full(number, request_id, at, path, circumstances, protocol)

@@ -131,6 +131,20 @@ def test_check_keeps_room_for_the_ends_of_what_is_allowed(tmp_path: Path) -> Non
     assert json.loads(bench.read()[-1])["type"] == "end"
 
 
+def test_what_is_denied_for_want_of_room_takes_none_of_the_room_for_ends(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 1 << 16)
+    with pytest.raises(UnavailableError):  # noqa: PT012
+        for _ in range(10_000):
+            bench.decide()
+    for number in range(200):  # nobody's circumstances are alike
+        with pytest.raises(UnavailableError):
+            bench.decide(who=session(f"mallory-{number}"))
+    for _ in range(20):
+        bench.recorder.end(ID, 2.0, 200, 0, 1, 0.1)
+    bench.recorder.flush()
+    assert bench.recorder.lost == 0
+
+
 def test_ends_that_found_no_room_are_counted_in_the_next_record(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 4096)
     with pytest.raises(UnavailableError):  # noqa: PT012
