@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from struct import error as StructError
 
-from zt_proxy.core.lines import encode_float
+import msgspec
+
+from zt_proxy.core.lines import encode_float, printable
 
 VERSION = 1
 """`v` of every record; raised when a field changes its meaning."""
@@ -65,8 +67,36 @@ class Unreadable(ValueError):
     """A payload that is not made of records, or that refers to what is not there."""
 
 
+_Absent = msgspec.UnsetType | msgspec.Raw
+
+
+class _Theirs(msgspec.Struct, gc=False):
+    """What circumstances may not say: the log and the record itself do."""
+
+    seq: _Absent = msgspec.UNSET
+    prev: _Absent = msgspec.UNSET
+    hash: _Absent = msgspec.UNSET
+    type: _Absent = msgspec.UNSET
+    v: _Absent = msgspec.UNSET
+    worker: _Absent = msgspec.UNSET
+    boot: _Absent = msgspec.UNSET
+    at: _Absent = msgspec.UNSET
+    id: _Absent = msgspec.UNSET
+    n: _Absent = msgspec.UNSET
+    path: _Absent = msgspec.UNSET
+
+
+_NOTHING = _Theirs()
+_decode_theirs = msgspec.json.Decoder(_Theirs).decode
+_PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+"""What stands in JSON text for itself."""
+
+
 class RecordReader:
     """Writes out the packed records of one worker's boot as JSON objects.
+
+    Whoever wrote them may have been anybody: a record comes out as one object of printable ASCII that says of itself
+    what is said here, or not at all.
 
     `at(place)` gives the ring's payload at a place, None if there is none any more.
     """
@@ -98,13 +128,18 @@ class RecordReader:
                 if kind == END:
                     _, n, at, duration, name, received, sent, status = unpack_end(payload, position)
                     position += END_SIZE
+                    if name.translate(None, _PLAIN):
+                        break
                     out.append(self._end % (encode_float(at), name, n, status, received, sent, encode_float(duration)))
                 elif kind == DECISION:
                     _, n, at, name, place, length = unpack_decision(payload, position)
                     start = position + DECISION_SIZE
                     position = start + length
+                    path = payload[start:position]
+                    if (name + path).translate(None, _PLAIN):
+                        break
                     rest = known.get(place) or self._circumstances(place)
-                    out.append(self._decision % (encode_float(at), name, n, payload[start:position], rest))
+                    out.append(self._decision % (encode_float(at), name, n, path, rest))
                 elif kind == CIRCUMSTANCES and position == 0:
                     return after
                 else:
@@ -131,6 +166,8 @@ class RecordReader:
                 if kind == END:
                     _, n, at, duration, name, received, sent, status = _END.unpack_from(payload, position)
                     position += _END.size
+                    if name.translate(None, _PLAIN):
+                        raise Unreadable("an id with what is no text in JSON")
                     text = self._end % (encode_float(at), name, n, status, received, sent, encode_float(duration))
                     yield n, b"{%b}" % text
                 elif kind == DECISION:
@@ -139,8 +176,11 @@ class RecordReader:
                     position = start + length
                     if position > size:
                         break
+                    path = payload[start:position]
+                    if (name + path).translate(None, _PLAIN):
+                        raise Unreadable("an id or path with what is no text in JSON")
                     rest = self._known.get(place) or self._circumstances(place)
-                    text = self._decision % (encode_float(at), name, n, payload[start:position], rest)
+                    text = self._decision % (encode_float(at), name, n, path, rest)
                     yield n, b"{%b}" % text
                 elif kind == JSON:
                     _, length = _JSON.unpack_from(payload, position)
@@ -161,6 +201,12 @@ class RecordReader:
         payload = self._at(place)
         if payload is None or payload[:2] != b'C"' or payload[-1:] != b"}" or b"\n" in payload:
             raise Unreadable(f"no circumstances at {place}")
+        try:
+            proper = printable(payload) and _decode_theirs(b"{" + payload[1:]) == _NOTHING
+        except msgspec.MsgspecError:
+            proper = False
+        if not proper:
+            raise Unreadable(f"not the circumstances of a decision at {place}")
         if len(self._known) >= self.KNOWN:
             self._known.clear()
         text = self._known[place] = payload[1:-1]

@@ -20,9 +20,11 @@ The writer holds an exclusive flock for its life; the kernel lets go of it howev
 reader learns that a drained ring can be removed.
 """
 
+import errno
 import fcntl
 import mmap
 import os
+import re
 from pathlib import Path
 from struct import Struct
 from zlib import crc32
@@ -39,6 +41,9 @@ _FRAME = 16
 _MARKER = 0xFFFF_FFFF
 _VERSION_WORD, _CAPACITY_WORD, _WORKER_WORD, _HEAD_WORD, _TAIL_WORD = 1, 2, 3, 8, 16
 _BOOT = slice(32, 64)
+_BOOT_ID = re.compile(rb"[0-9A-Za-z._\-]{0,32}")
+_NO_FILE = frozenset((errno.EISDIR, errno.ELOOP))
+"""What opening a directory or a symbolic link fails of."""
 _SMALLEST = 4096
 _GLANCE = 0.05
 """Seconds between two looks of a busy writer at how far the reader is."""
@@ -109,8 +114,8 @@ class RingWriter:
         at once: a page that cannot be had later would be a SIGBUS.
         """
         name = boot.encode("ascii")
-        if len(name) > 32:
-            raise ValueError("a boot id has at most 32 characters")
+        if _BOOT_ID.fullmatch(name) is None:
+            raise ValueError("a boot id has at most 32 characters: letters, digits and ._-")
         capacity = max(size // _SMALLEST * _SMALLEST, _SMALLEST)
         fresh = path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -233,16 +238,23 @@ class RingReader:
     @classmethod
     def open(cls, path: Path) -> "RingReader":
         """Open at the last committed position. Raises FileNotFoundError; RingDamaged if the file is not a ring."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                raise RingDamaged(f"{path}: not a file") from error
+            raise
         try:
             size = os.fstat(descriptor).st_size
-            if size < _HEADER + _SMALLEST:
-                raise RingDamaged(f"{path}: too short for a ring")
+            if size < _HEADER + _SMALLEST or size % _SMALLEST:
+                raise RingDamaged(f"{path}: not as long as a ring")
             mapping = mmap.mmap(descriptor, size)
             with memoryview(mapping) as data, data.cast("Q") as words:
                 head, tail, capacity = words[_HEAD_WORD], words[_TAIL_WORD], words[_CAPACITY_WORD]
                 if words[0] != _MAGIC or words[_VERSION_WORD] != _VERSION or capacity != size - _HEADER:
                     raise RingDamaged(f"{path}: not a ring of this version")
+                if _BOOT_ID.fullmatch(bytes(data[_BOOT]).rstrip(b"\0")) is None:
+                    raise RingDamaged(f"{path}: not the name of a boot")
                 if not 0 <= head - tail <= capacity:
                     raise RingDamaged(f"{path}: positions {tail} and {head} do not fit a ring of {capacity}")
         except BaseException:

@@ -56,6 +56,34 @@ def test_a_record_that_is_cut_off_is_unreadable(cut: int) -> None:
         list(reader().lines(decision()[:cut]))
 
 
+HOSTILE = [b'","seq" :1,"a":"xxxxx', b"\\" * 20, b"line\nline\nline\nline\n", b"\xff" * 20]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_that_would_break_out_of_its_field_is_unreadable(text: bytes) -> None:
+    """A worker writes such a record in full: whoever wrote this one is not to be believed (ZT-LOG-01)."""
+    assert len(text) in {20, 21}
+    for payload in (
+        decision(path=text),
+        pack_decision(DECISION, 1, 1.5, text[:20], 64, 0),
+        pack_end(END, 1, 2.5, 0.25, text[:20], 7, 1024, 200),
+    ):
+        with pytest.raises(Unreadable):
+            list(reader().lines(payload))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'"seq":9}', b'"a":1,"hash" :"x"}', b'"\\u0070rev":""}', b'"a":}', b'"a":"b","c"}', b'"a":1}{"b":2}',
+        b'"a":"\xc3\xa9"}', b'"n":7}', b'"worker":9}', b'"boot":"c"}',
+    ],
+)  # fmt: skip
+def test_circumstances_that_are_no_part_of_an_object_are_unreadable(text: bytes) -> None:
+    with pytest.raises(Unreadable):
+        list(RecordReader(3, "boot", {64: pack_circumstances(text)}.get).lines(decision()))
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_are_lines_or_unreadable(payload: bytes) -> None:
     try:

@@ -42,7 +42,6 @@ class _Key(msgspec.Struct, gc=False):
     hash: msgspec.UnsetType | msgspec.Raw = msgspec.UNSET
 
 
-_CHAIN_FIELDS = (b'"seq":', b'"prev":', b'"hash":')
 _decode_key = msgspec.json.Decoder(_Key).decode
 
 
@@ -212,10 +211,12 @@ class AuditWriter:
             reader.commit()
         for path in damaged:
             self._readers.pop(path).close()
+            self._written_out.pop(path, None)
             path.rename(path.with_suffix(".damaged"))
         for path in finished:
             if path in self._readers and not self._readers[path].pending():
                 gone = self._readers.pop(path)
+                del self._written_out[path]
                 gone.remove()
                 self._last.pop((gone.worker, gone.boot), None)
         return more
@@ -268,10 +269,7 @@ def _texts(
         known = last.get(whose)
     if known is not None:
         last[whose] = known
-    everything = b"".join(texts)
-    if printable(everything) and not any(name in everything for name in _CHAIN_FIELDS):
-        return texts
-    return [_unreadable(b"{%b}" % text)[1:-1] if _suspect(text) else text for text in texts]
+    return texts
 
 
 def _lines(
@@ -279,7 +277,7 @@ def _lines(
 ) -> list[bytes]:
     """The records of one payload that are not in the log already, whatever it is."""
     if not payload or payload[0] == OBJECT:
-        return _new_line(payload, last)
+        return _new_line(payload, whose, last)
     lines: list[bytes] = []
     try:
         for n, line in packed.lines(payload):
@@ -287,15 +285,10 @@ def _lines(
                 lines.append(line)
                 last[whose] = n
             else:
-                lines += _new_line(line, last)
+                lines += _new_line(line, whose, last)
     except Unreadable:
         lines.append(_unreadable(payload))
     return lines
-
-
-def _suspect(line: bytes) -> bool:
-    """It could be taken for more than one line, or for a line that states its own place in the chain."""
-    return not printable(line) or any(name in line for name in _CHAIN_FIELDS)
 
 
 def _unreadable(record: bytes) -> bytes:
@@ -303,12 +296,16 @@ def _unreadable(record: bytes) -> bytes:
     return encode_line({"type": "unreadable", "v": 1, "data": b64encode(record).decode("ascii")})
 
 
-def _new_line(record: bytes, last: dict[tuple[int, str], int]) -> list[bytes]:
+def _new_line(record: bytes, whose: tuple[int, str], last: dict[tuple[int, str], int]) -> list[bytes]:
     """The record, unless it is in the log already; with a note when numbers between it and the last are missing.
-    What is not a proper record is kept whole, as base64, under the type `unreadable`."""
+
+    What is not a proper record of the ring's own worker is kept whole, as base64, under the type `unreadable`: a number
+    in another's name would have that worker's records taken for known.
+    """
     try:
         key = _decode_key(record)
-        proper = key.seq is key.prev is key.hash is msgspec.UNSET and printable(record)
+        own = (key.worker, key.boot) == whose and record[:1] == b"{" and record[-1:] == b"}"
+        proper = own and key.seq is key.prev is key.hash is msgspec.UNSET and printable(record)
     except msgspec.MsgspecError:
         proper = False
     if not proper:

@@ -225,6 +225,10 @@ async def test_an_event_of_control_is_durable_when_write_returns(writer: AuditWr
         b'{"worker":1,"boot":"b"}',
         b'{"worker":1,"boot":"b","n":1,"hash":"x"}',
         '{"worker":1,"boot":"b","n":1,"x":"\u2028"}'.encode(),
+        '{"worker":9,"boot":"x","n":1,"x":"\u2028"}'.encode(),
+        b'{"worker":9,"boot":"x","n":1,"hash" :"x"}',
+        b'{"worker":9,"boot":"x","n":1} ',
+        b'{"worker":1,"boot":"boot-a","n":1000000}',
     ],
 )
 async def test_what_is_not_a_proper_record_is_kept_whole_as_base64(
@@ -265,6 +269,39 @@ async def test_a_damaged_ring_is_set_aside_and_noted_while_others_go_on(
     assert bad.with_suffix(".damaged").exists()
     assert os.stat(log_files(log)[0]).st_mode & 0o777 == 0o600
     to.close()
+
+
+@pytest.mark.parametrize("boot", [b"\xff", b'b","n":9,"x":"', b"a\nb"])
+@pytest.mark.parametrize("size", [1 << 16, (1 << 16) + 1, (1 << 16) + 8])
+async def test_no_file_in_the_runtime_directory_ends_the_writer(
+    boot: bytes, size: int, writer: AuditWriter, runtime: Path, log: Path
+) -> None:
+    bad = ring_path(runtime, 7, "bad")
+    RingWriter.create(runtime / "elsewhere.bin", 1 << 16).close()
+    header = bytearray((runtime / "elsewhere.bin").read_bytes()[:4096])
+    header[32 : 32 + len(boot)] = boot
+    header[16:24] = size.to_bytes(8, "little")
+    whole = bytes(header) + bytes(size)
+    bad.with_suffix(".x").write_bytes(whole)
+    bad.with_suffix(".x").rename(bad)
+    await until(lambda: bad.with_suffix(".damaged").exists())
+    to = recorder(runtime)
+    decide(to, "good")
+    await until(lambda: writer.seq == 2)
+    assert {r.get("event", r.get("id")) for r in records(log)} == {"ring-damaged", "good"}
+    assert not writer.problem()
+    to.close()
+
+
+async def test_nothing_is_kept_of_a_ring_that_is_gone(writer: AuditWriter, runtime: Path, log: Path) -> None:
+    for number in range(3):
+        to = recorder(runtime, f"boot-{number}")
+        decide(to, f"r{number}")
+        to.close()
+        await until(lambda: not ring_paths(runtime))
+    assert not writer._readers
+    assert not writer._written_out
+    assert not writer._last
 
 
 async def test_one_turn_takes_many_slices_however_the_lines_of_a_write_fall(runtime: Path, log: Path) -> None:
