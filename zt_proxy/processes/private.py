@@ -16,6 +16,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 _log = structlog.get_logger("zt_proxy.private")
+GRACE = 0.5
+"""Seconds for an answer under way at the end, and as many again once it is cancelled: a reader that stalls must not
+keep control from leaving in order, nor from taking another address."""
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -59,7 +62,7 @@ class PrivateListener:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         self._runner = runner
         try:

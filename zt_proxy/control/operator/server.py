@@ -30,6 +30,9 @@ SOCKET = "operator.sock"
 _CREDENTIALS = struct.Struct("3i")
 _LARGEST = 64 * 1024
 """Bytes of an order."""
+GRACE = 0.5
+"""Seconds for a request under way when control ends, and as many again once it is cancelled: who stops talking in the
+middle of one must not keep control from leaving in order."""
 _UID = web.RequestKey("uid", int)
 _order = msgspec.json.Decoder(Order, strict=True).decode
 
@@ -51,7 +54,7 @@ class OperatorServer:
         app.router.add_get("/status", self._status)
         app.router.add_get("/sessions", self._sessions)
         app.router.add_post("/sessions/revoke", self._revoke)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:

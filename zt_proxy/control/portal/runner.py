@@ -16,6 +16,9 @@ from zt_proxy.core.errors import Reason
 LONGEST = 16 * 1024 * 1024
 """Bytes of a line or a header: more than any worker lets through."""
 HEADERS = 100_000
+GRACE = 1.0
+"""Seconds for an answer under way at the end, and as many again once it is cancelled. Control has a few in all, and
+what it still has to write comes after this."""
 
 
 class PortalRunner(web.AppRunner):
@@ -26,6 +29,7 @@ class PortalRunner(web.AppRunner):
             portal,
             access_log=None,
             handle_signals=False,
+            shutdown_timeout=GRACE,
             max_line_size=LONGEST,
             max_field_size=LONGEST,
             max_headers=HEADERS,
