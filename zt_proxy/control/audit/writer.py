@@ -27,6 +27,9 @@ from zt_proxy.link.ring import RingDamaged, RingReader, ring_paths
 _log = structlog.get_logger("zt_proxy.audit")
 SLICES = 32
 """Slices of a batch each that one turn takes from a ring before it syncs: a sync costs as much as hundreds of lines."""
+TURN_BYTES = 8 * 1024 * 1024
+"""Of lines that one turn writes, or a slice more: after a crash, what would be written twice is looked for in the last
+16 MiB alone. Which rings it was too much for are first in the next turn."""
 _SCAN = 0.5
 """Seconds between looks for new rings, and between attempts while the disk fails."""
 
@@ -116,6 +119,8 @@ class AuditWriter:
         for line in chain.tail():
             with suppress(msgspec.MsgspecError):
                 key = _decode_written(line)
+                if key.type == "log":  # a note that numbers are missing; the record behind it may be torn off
+                    continue
                 self._last[key.worker, key.boot] = max(key.n, self._last.get((key.worker, key.boot), 0))
         return chain
 
@@ -179,10 +184,15 @@ class AuditWriter:
         last = dict(self._last)
         damaged: list[Path] = []
         more = False
+        size = 0
         pieces: list[bytes] = []
         head = self._chain.head
         try:
-            for path, reader in self._readers.items():
+            for path, reader in list(self._readers.items()):
+                if size >= TURN_BYTES:
+                    more = True
+                    break
+                self._readers[path] = self._readers.pop(path)
                 for _ in range(SLICES):
                     try:
                         payloads = reader.read(self._batch)
@@ -193,10 +203,15 @@ class AuditWriter:
                     texts = _texts(self._written_out[path], reader, payloads, last)
                     piece, head = extend_by(head, texts)
                     pieces.append(piece)
-                    more = len(payloads) >= self._batch
-                    if not more:
+                    size += len(piece)
+                    if len(payloads) < self._batch:
+                        break
+                    if size >= TURN_BYTES:
+                        more = True
                         break
                     await asyncio.sleep(0)  # the path goes first
+                else:
+                    more = True
             piece, head = extend(head, lines)
             pieces.append(piece)
             data = b"".join(pieces)
@@ -209,6 +224,11 @@ class AuditWriter:
         self._last = last
         for reader in self._readers.values():
             reader.commit()
+        self._let_go(damaged, finished)
+        return more
+
+    def _let_go(self, damaged: list[Path], finished: list[Path]) -> None:
+        """Of rings that cannot be read any more, and of those that were read to their end and have no writer."""
         for path in damaged:
             self._readers.pop(path).close()
             self._written_out.pop(path, None)
@@ -219,7 +239,6 @@ class AuditWriter:
                 del self._written_out[path]
                 gone.remove()
                 self._last.pop((gone.worker, gone.boot), None)
-        return more
 
     def _find_rings(self, lines: list[bytes], paths: list[Path]) -> None:
         for path in paths:
@@ -242,6 +261,7 @@ class _Written(msgspec.Struct, gc=False):
     worker: int
     boot: str
     n: int
+    type: str = ""
 
 
 _decode_written = msgspec.json.Decoder(_Written).decode

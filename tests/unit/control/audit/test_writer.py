@@ -157,6 +157,57 @@ async def test_a_restart_continues_the_chain_and_repeats_nothing(runtime: Path, 
     to.close()
 
 
+async def crash_before_the_commit(runtime: Path, log: Path, monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
+    """Write what is in the rings, and end before they are told."""
+    monkeypatch.setattr(RingReader, "commit", lambda reader: None)
+    writer = AuditWriter(AuditSettings(log), runtime, ManualClock(), interval=3600.0)
+    await writer.start()
+    await until(lambda: writer.seq >= lines)
+    assert writer._task is not None
+    writer._task.cancel()
+    await asyncio.gather(writer._task, return_exceptions=True)
+    assert writer._chain is not None
+    writer._chain.close()
+    monkeypatch.undo()
+
+
+async def test_a_crash_with_a_great_backlog_of_many_workers_repeats_nothing(
+    runtime: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorders = [recorder(runtime, f"boot-{number}", 1 << 24) for number in range(4)]
+    for to in recorders:
+        for number in range(8_000):
+            decide(to, f"0123456789ab{number:08x}", b"/" + b"x" * 400)
+            to.end(b"0123456789ab%08x" % number, 1_800_000_001.0, 200, 0, 1024, 0.25)
+        to.flush()
+    await crash_before_the_commit(runtime, log, monkeypatch, 1)
+    writer = AuditWriter(AuditSettings(log), runtime, ManualClock(), interval=0.01)
+    await writer.start()
+    await until(lambda: not any(to.used() for to in recorders))
+    await writer.stop()
+    numbers = [(line["boot"], line["n"]) for line in records(log)]
+    assert len(numbers) == len(set(numbers)) == 4 * 16_000
+    for to in recorders:
+        to.close()
+
+
+async def test_a_gap_that_was_noted_before_a_crash_hides_no_record(
+    runtime: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = RingWriter.create(ring_path(runtime, 9, "x"), 1 << 16, worker=9, boot="x")
+    for number in (1, 5):
+        ring.write(b'{"worker":9,"boot":"x","n":%d}' % number, 0.0)
+    await crash_before_the_commit(runtime, log, monkeypatch, 3)
+    (file,) = log_files(log)
+    whole = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(whole[:2]) + whole[2][:20])  # torn in the record behind the note
+    writer = AuditWriter(AuditSettings(log), runtime, ManualClock(), interval=0.01)
+    await writer.start()
+    await writer.stop()
+    assert [line["n"] for line in records(log) if line.get("type") != "log"] == [1, 5]
+    ring.close()
+
+
 async def test_rotation_keeps_one_chain_over_several_files(runtime: Path, log: Path) -> None:
     writer = AuditWriter(AuditSettings(log, rotate_bytes=2000), runtime, ManualClock(), interval=0.01)
     await writer.start()
