@@ -120,3 +120,13 @@ async def test_new_connections_know_no_heads_that_were_larger_than_may_be_now() 
             msgspec.structs.replace(built, worker=msgspec.structs.replace(built.worker, limits=limits))
         )
         assert (await lab.send(large)).status == 431
+
+
+async def test_what_is_refused_behind_an_ignored_upgrade_is_answered_and_on_record() -> None:
+    """An ignored upgrade begins a parser anew; the refusal of what follows must not get lost in that."""
+    ignored = b"GET /a HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    async with ProxyLab() as lab:
+        client = await lab.connect()
+        await client.write(ignored * 40 + b"GET /b HTTP/1.1\r\nHost: app.test\r\nHost: other.test\r\n\r\n")
+        assert [(await client.reply()).status for _ in range(41)] == [401] * 40 + [400]
+        assert [line["reason"] for line in await lab.decisions()] == ["login-required"] * 40 + ["request-malformed"]

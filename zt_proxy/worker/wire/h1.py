@@ -164,11 +164,15 @@ class RequestParser:
             self._memory.keep(data[cut:], head)
 
     def _parse(self, data: bytes) -> None:
-        if self._dead:
-            return
-        if self._tunnel:
-            self.tail += data
-            return
+        # A loop, not a recursion from within a handler: what is raised there forgets its own cause.
+        while data and not self._dead:
+            if self._tunnel:
+                self.tail += data
+                return
+            data = self._parse_some(data)
+
+    def _parse_some(self, data: bytes) -> bytes:
+        """Feed llhttp; gives what stands behind an upgrade that is ignored."""
         self.fed += len(data)
         try:
             self._parser.feed_data(data)
@@ -178,18 +182,18 @@ class RequestParser:
             rest = data[upgrade.args[0] :]
             if self._head.websocket:
                 self.tail = rest
-                return
+                return b""
             if self._head.method == b"CONNECT":  # refused, and no request begins where its tunnel would
                 self._dead = True
-                return
+                return b""
             # an upgrade we do not offer is ignored (RFC 9110 §7.8): what follows is the next request
             self._parser = httptools.HttpRequestParser(self)
-            if rest:
-                self._parse(rest)
+            return rest
         except httptools.HttpParserError as error:
             self._fail(_request_error(error))
         except ZtError as error:
             self._fail(error)
+        return b""
 
     def _check_unfinished(self) -> None:
         """A head, chunk framing or a trailer section that is already longer than any may be (ZT-DOS-10, ZT-DOS-11)."""
