@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from cryptography import x509
 
+from tests.lab.proxy import CA
 from tests.lab.waiting import until
 from tests.load.crowd import BROKEN, Crowd
 from tests.load.evidence import Evidence
@@ -99,6 +100,9 @@ async def scene(folder: Path, workers: int) -> str:
                 await welcome(stage, going)
                 await returned.everybody()
 
+            await spoil(stage)
+            await staying.everybody()
+
             began = asyncio.get_running_loop().time()
             await shows(stage, stage.certify())  # nobody says so: the file's change is enough
             lines.append(
@@ -121,6 +125,24 @@ async def said_so(stage: Stage, fault: str) -> None:
     assert fault in await asyncio.to_thread(command, "status", "-c", str(stage.config), exit_codes=(0, 1))
 
 
+async def spoil(stage: Stage) -> None:
+    """A certificate that is half written, then a key that is another's: both stay out, and the old pair is shown."""
+    before = await serials(stage)
+    chain, key = stage.directory / "site.pem", stage.directory / "site.key"
+    good, own = chain.read_bytes(), key.read_bytes()
+    for spoilt, content in (
+        (chain, good[: len(good) // 3]),
+        (key, CA.issue_cert("app.localhost").private_key_pem.bytes()),
+    ):
+        refused = stage.said.count("configuration not taken over")
+        spoilt.write_bytes(content)
+        await until(lambda refused=refused: stage.said.count("configuration not taken over") > refused)  # type: ignore[misc]
+        assert await serials(stage) == before
+        chain.write_bytes(good)
+        key.write_bytes(own)
+    assert await serials(stage) == before
+
+
 async def welcome(stage: Stage, people: list[tuple[str, bytes]]) -> None:
     """Wait until each of them is let in again by every worker."""
     async with asyncio.timeout(20):
@@ -131,6 +153,7 @@ async def welcome(stage: Stage, people: list[tuple[str, bytes]]) -> None:
                     return
 
 
+@pytest.mark.case("ZT-TLS-16")
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_reload_and_rotation_are_noticed_by_those_whose_answer_changed_and_by_nobody_else(

@@ -99,6 +99,7 @@ class Scene:
         )
 
 
+@pytest.mark.case("ZT-SESS-10")
 async def test_a_session_that_is_revoked_loses_all_its_streams_on_every_worker_within_a_second(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,7 @@ async def test_a_session_that_is_revoked_loses_all_its_streams_on_every_worker_w
     show(capsys, f"by session: {figures}")
 
 
+@pytest.mark.case("ZT-SESS-10")
 async def test_a_person_who_is_revoked_loses_all_streams_of_all_sessions_within_a_second(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +128,7 @@ async def test_a_person_who_is_revoked_loses_all_streams_of_all_sessions_within_
     show(capsys, f"by user, 25 sessions: {figures}")
 
 
+@pytest.mark.case("ZT-SESS-10")
 async def test_a_certificate_that_is_revoked_loses_all_its_streams_within_a_second(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
