@@ -3,6 +3,12 @@
 Everything that is looked for is found by an index: a look-up among 100,000 sessions costs what it costs with one.
 """
 
+import sqlite3
+from pathlib import Path
+
+from zt_proxy.core.errors import ConfigurationError
+from zt_proxy.core.private import check_private
+
 VERSION = 2
 
 SCHEMA = """
@@ -45,3 +51,34 @@ PRAGMA legacy_alter_table=OFF;
 PRAGMA foreign_keys=ON;
 """  # noqa: S608 - two constants of this file
 """A table without row ids keeps a quarter of a page of a row at most: with an ID token, 5 KiB a session, not 2."""
+
+
+def connect(path: Path, busy: float) -> sqlite3.Connection:
+    """Open or make the file (mode 0600); `busy`: seconds to wait for a lock.
+
+    Raises ConfigurationError, sqlite3.Error, OSError.
+    """
+    path.touch(mode=0o600)
+    check_private(path, path.stat())
+    # The thread pool has one thread, and no other ever uses the connection.
+    connection = sqlite3.connect(path, timeout=busy, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in {0, 1, VERSION}:
+            raise ConfigurationError(f"{path}: session store of version {version}; this program reads {VERSION}")
+        if version == 1:
+            connection.executescript(FROM_1)
+        connection.executescript(SCHEMA)
+        # Nobody can come in by these any more: an end of everything, or a sign-in, was cut off by the end of control.
+        connection.execute(
+            "DELETE FROM sessions WHERE NOT EXISTS (SELECT 1 FROM handles WHERE handles.sid=sessions.sid)"
+        )
+        connection.execute(f"PRAGMA user_version={VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

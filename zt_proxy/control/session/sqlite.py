@@ -11,20 +11,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from zt_proxy.control.session.schema import FROM_1, SCHEMA, VERSION
+from zt_proxy.control.session.schema import connect
 from zt_proxy.control.session.store import CodeRow, HandleRow, SessionRow, TransactionRow
 from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
-from zt_proxy.core.private import check_private
 
 BUSY = 2.0
 """Seconds to wait for a lock that a backup or an inspecting operator holds."""
 QUEUE = 2_000
-"""Look-ups that may wait for the store's thread; changes may wait behind as many again."""
+"""Trips that may wait for the store's thread, each with `TOGETHER` look-ups at most; changes may wait behind as many
+again."""
+TOGETHER = 64
+"""Look-ups of one moment that go to the thread together; a change waits no longer than for these."""
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
+Found = dict[bytes, tuple[HandleRow, SessionRow]]
+"""What the store knows, by the hash of the handle."""
+Asked = list[tuple[bytes, "asyncio.Future[tuple[HandleRow, SessionRow] | None]"]]
 
+_FULL = "too many wait for the session store"
+_CLOSED = "session store is closed"
 _SESSION = "sid, subject, last_activity, idle_timeout, absolute_deadline, blob"
+_OF_HANDLE = f"SELECT host, {_SESSION} FROM handles JOIN sessions USING (sid) WHERE handle_hash=?"  # noqa: S608
 _TRANSACTION = "state_hash, browser, client, expires, blob"
 
 
@@ -34,6 +42,7 @@ class SqliteStore:
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         self._connection = connection
         self._thread = thread
+        self._asked: Asked = []
 
     @classmethod
     async def open(cls, path: Path) -> "SqliteStore":
@@ -43,7 +52,7 @@ class SqliteStore:
         """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+            connection = await asyncio.get_running_loop().run_in_executor(thread, connect, path, BUSY)
         except (sqlite3.Error, OSError) as error:
             thread.shutdown(wait=False)
             raise ConfigurationError(f"{path}: cannot open the session store: {error}") from error
@@ -65,12 +74,12 @@ class SqliteStore:
         try:
             loop = asyncio.get_running_loop()
             if self._queued() >= (QUEUE if reads else 2 * QUEUE):  # look-ups give way to changes
-                raise UnavailableError(Reason.STORE_UNAVAILABLE, "too many wait for the session store")
+                raise UnavailableError(Reason.STORE_UNAVAILABLE, _FULL)
             return await loop.run_in_executor(self._thread, _transact, self._connection, work, durable, reads)
         except sqlite3.Error as error:
             raise UnavailableError(Reason.STORE_UNAVAILABLE, f"session store: {error}") from error
         except RuntimeError as error:  # the executor is shut down
-            raise UnavailableError(Reason.STORE_UNAVAILABLE, "session store is closed") from error
+            raise UnavailableError(Reason.STORE_UNAVAILABLE, _CLOSED) from error
 
     # sessions
 
@@ -99,14 +108,44 @@ class SqliteStore:
         return await self._run(work, reads=True)
 
     async def session_of_handle(self, handle_hash: bytes) -> tuple[HandleRow, SessionRow] | None:
-        def work(db: sqlite3.Connection) -> tuple[HandleRow, SessionRow] | None:
-            row = db.execute(
-                f"SELECT host, {_SESSION} FROM handles JOIN sessions USING (sid) WHERE handle_hash=?",  # noqa: S608
-                (handle_hash,),
-            ).fetchone()
-            return (HandleRow(handle_hash, row[1], row[0]), SessionRow(*row[1:])) if row else None
+        """Questions of one moment go to the thread together: the way there and back costs more than an answer."""
+        if self._queued() >= QUEUE:
+            raise UnavailableError(Reason.STORE_UNAVAILABLE, _FULL)
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_soon(self._look_up)
+        answer: asyncio.Future[tuple[HandleRow, SessionRow] | None] = loop.create_future()
+        self._asked.append((handle_hash, answer))
+        if len(self._asked) >= TOGETHER:
+            self._look_up()
+        return await answer
 
-        return await self._run(work, reads=True)
+    def _look_up(self) -> None:
+        """Send who asked on their way. Answers come in the order of the thread's work, among those to changes: what
+        was read before a change is known before the change is, and cannot be remembered after it."""
+        asked, self._asked = self._asked, []
+        if not asked:
+            return
+        loop = asyncio.get_running_loop()
+
+        def work(db: sqlite3.Connection) -> Found:
+            found: Found = {}
+            for handle, _ in asked:
+                row = db.execute(_OF_HANDLE, (handle,)).fetchone()
+                if row is not None:
+                    found[handle] = HandleRow(handle, row[1], row[0]), SessionRow(*row[1:])
+            return found
+
+        def go() -> None:
+            try:
+                loop.call_soon_threadsafe(_answer, asked, _transact(self._connection, work, False, True), "")
+            except Exception as error:  # whatever it is: those who asked must not wait for ever
+                loop.call_soon_threadsafe(_answer, asked, {}, f"session store: {error}")
+
+        try:
+            self._thread.submit(go)
+        except RuntimeError:  # the executor is shut down
+            _answer(asked, {}, _CLOSED)
 
     async def replace_handle(self, row: HandleRow, sequence: int) -> tuple[bytes, ...] | None:
         def work(db: sqlite3.Connection) -> tuple[bytes, ...] | None:
@@ -302,31 +341,14 @@ class SqliteStore:
         await self._run(work)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)
-    check_private(path, path.stat())
-    # The thread pool has one thread, and no other ever uses the connection.
-    connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA secure_delete=ON")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, 1, VERSION}:
-            raise ConfigurationError(f"{path}: session store of version {version}; this program reads {VERSION}")
-        if version == 1:
-            connection.executescript(FROM_1)
-        connection.executescript(SCHEMA)
-        # Nobody can come in by these any more: an end of everything, or a sign-in, was cut off by the end of control.
-        connection.execute(
-            "DELETE FROM sessions WHERE NOT EXISTS (SELECT 1 FROM handles WHERE handles.sid=sessions.sid)"
-        )
-        connection.execute(f"PRAGMA user_version={VERSION}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _answer(asked: Asked, found: Found, problem: str) -> None:
+    for handle, answer in asked:
+        if answer.done():
+            continue  # nobody waits any more
+        if problem:
+            answer.set_exception(UnavailableError(Reason.STORE_UNAVAILABLE, problem))
+        else:
+            answer.set_result(found.get(handle))
 
 
 def _transact(connection: sqlite3.Connection, work: Work[T], durable: bool, reads: bool) -> T:
