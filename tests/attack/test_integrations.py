@@ -253,6 +253,23 @@ async def test_each_certificate_that_does_not_count_has_its_reason_its_answer_an
         ]
 
 
+async def test_a_refusal_before_anybody_asked_who_it_is_names_the_integration_on_record(tmp_path: Path) -> None:
+    async with MachineLab(tmp_path) as lab:
+        leaf = lab.ca.issue(uris=[CRM])
+        for path, host, expected in (
+            ("/api/contacts/../admin", APP, "target-refused"),
+            ("/", "nobody.test", "host-unknown"),
+            ("/", PORTAL, "misdirected"),
+        ):
+            assert reason(await lab.ask(leaf, path, host=host, name=APP)) == expected
+        client = await lab.as_machine(leaf)
+        await client.write(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n")
+        assert (await client.reply()).status == 400
+        records = await lab.decisions()
+        assert [record.get("integration") for record in records] == ["crm"] * 4
+        assert {record["certificate"] for record in records} == {leaf.fingerprint[:16]}
+
+
 @pytest.mark.case("ZT-TLS-05")
 @pytest.mark.case("ZT-TLS-07")
 @pytest.mark.parametrize("version", VERSIONS)
@@ -307,6 +324,33 @@ async def test_an_intermediate_does_not_vouch_under_the_name_of_its_root_spelled
                 leaf = under.issue(subject="CN=exact", issuer=lab.ca.subject)
                 assert reason(await lab.ask(leaf)) == "certificate-unsuitable", (kind, spell)
         assert len(lab.upstream.seen) == 1
+
+
+async def test_a_judgement_that_fails_lets_nobody_in_at_the_next_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("of no kind that anybody thought of")
+
+    rules = (allow(public=True), scope("crm"), scope("erp"))
+    async with MachineLab(tmp_path, terms={"revocation": True}, upstream=EchoPlatform(), rules=rules) as lab:
+        worker = lab.proxy.worker
+        assert worker is not None
+        await lab.lists_in_force()
+        leaf, other = lab.ca.issue(uris=[CRM]), lab.ca.issue(uris=[ERP])
+        open_ones = [await machine_websocket(lab, each) for each in (leaf, other)]
+        known = await lab.as_machine(leaf)
+        assert reason(await exchange(known, "/.zt/")) == "path-unknown"
+        with monkeypatch.context() as patch:
+            patch.setattr("zt_proxy.worker.identify.integrations.judge_chain", broken)
+            client = await lab.as_machine(leaf)
+            assert [reason(await exchange(client)) for _ in range(3)] == ["internal-error"] * 3
+            worker.revocation_lists(worker.revoked)
+            for each in open_ones:
+                assert close_code(await read_frame(each.reader)) == 4401
+            await known.ended()
+        assert reason(await lab.ask(leaf, "/.zt/")) == "path-unknown"
+        assert [record["reason"] for record in await lab.decisions()][-4:] == ["internal-error"] * 3 + ["path-unknown"]
 
 
 # ---- persons and machines ----

@@ -115,7 +115,11 @@ class Listener:
         for connection in list(self.connections):
             shown = connection.shown
             if shown is not None and shown.chain:
-                found = self.gateway.machines.integrations.identify(shown, now)
+                try:
+                    found = self.gateway.machines.integrations.identify(shown, now)
+                except Exception:  # the others are to be judged all the same
+                    log.exception("a certificate could not be judged")
+                    found = Reason.INTERNAL_ERROR
                 if isinstance(found, Reason):
                     self._end(connection, found)
 

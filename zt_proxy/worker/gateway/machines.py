@@ -102,10 +102,15 @@ class Machines:
         decision = route.machines.decide(found.machine.principal.integration, x.head.method, target.path)
         return None if decision.effect is Effect.ALLOW else decision.reason
 
-
-def on_record(x: Exchange) -> Machine | None:
-    """Whose certificate it is, for the record: also one that is nobody's."""
-    if x.machine is not None:
-        return x.machine.machine
-    shown = x.connection.shown
-    return shown.stranger if shown is not None else None
+    def on_record(self, x: Exchange) -> Machine | None:
+        """Whose certificate it is, for the record: also one that is nobody's, or that nobody asked about until now."""
+        if x.machine is not None:
+            return x.machine.machine
+        shown = x.connection.shown
+        if shown is None:
+            return None
+        try:
+            found = self.integrations.identify(shown, x.at)
+        except Exception:
+            return shown.stranger  # what is refused is on record all the same, though nobody can say for whom
+        return found.machine if isinstance(found, KnownMachine) else shown.stranger

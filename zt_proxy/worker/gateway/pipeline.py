@@ -23,7 +23,7 @@ from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.worker.gateway import browser, outgoing
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted, Way
-from zt_proxy.worker.gateway.machines import Machines, on_record
+from zt_proxy.worker.gateway.machines import Machines
 from zt_proxy.worker.gateway.respond import Responder
 from zt_proxy.worker.gateway.routes import Route, RouteTable
 from zt_proxy.worker.gateway.streams import WebSocketTunnel
@@ -398,7 +398,7 @@ class Gateway:
         path = x.target.path if x.target is not None else x.head.target.partition(b"?")[0][:1024]
         circumstances = x.circumstances
         if circumstances is None or decision.effect is not Effect.ALLOW:
-            who = x.session.session if x.session is not None else on_record(x)
+            who = x.session.session if x.session is not None else self.machines.on_record(x)
             circumstances = self.recorder.describe(route, x.host, x.head.method, x.client, who, decision)
         x.decision = decision
         self.recorder.decision(x.id, x.at, path, circumstances, "websocket" if x.head.websocket else "http")

@@ -124,11 +124,12 @@ class Integrations:
     def identify(self, shown: Shown, now: float) -> KnownMachine | Reason | None:
         """The machine behind a connection, why there is none, or None: no certificate, and none needed."""
         if shown.epoch != self.epoch or not shown.since <= now <= shown.until:
+            shown.epoch, shown.found = -1, Reason.CERTIFICATE_UNSUITABLE  # stands until a judgement came to its end
             self._judge(shown, now)
+            shown.epoch = self.epoch
         return shown.found
 
     def _judge(self, shown: Shown, now: float) -> None:
-        shown.epoch = self.epoch
         shown.since, shown.until = -FOREVER, FOREVER
         if not shown.chain:
             shown.found = Reason.CERTIFICATE_REQUIRED if shown.terms.required else None
