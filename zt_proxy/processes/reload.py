@@ -20,7 +20,9 @@ from zt_proxy.core.errors import ZtError
 LOOK = 0.1
 """Seconds between looks at the files."""
 AGAIN = 5.0
-"""Seconds until a file that was right, and could not be put in force all the same, is tried again."""
+"""Seconds until a file that could not be put in force is tried again, though no file that is watched has changed."""
+READING = 20
+"""Of so many seconds, at most one goes into reading a large file that is refused again and again."""
 
 log = structlog.get_logger("zt_proxy.reload")
 
@@ -91,12 +93,19 @@ class Reloader:
 
     async def _reload(self) -> None:
         self._again_at = float("inf")
+        began = self._clock.monotonic()
         try:
             built = await asyncio.to_thread(read, self.path)
             for fault in unchangeable(self.built, built):
                 raise Unchangeable(fault)
-        except (ConfigurationProblems, Unchangeable, OSError) as error:
+        except Unchangeable as error:
             self.problem = str(error)
+            return
+        except (ConfigurationProblems, OSError) as error:
+            self.problem = str(error)
+            # It may be about a file that only this configuration names, and nobody looks at yet.
+            now = self._clock.monotonic()
+            self._again_at = now + max(AGAIN, READING * (now - began))
             return
         except Exception as error:
             log.exception("reload failed")

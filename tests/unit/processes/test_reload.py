@@ -81,6 +81,21 @@ async def test_what_was_in_the_way_is_tried_again_without_a_change(tmp_path: Pat
         assert stage.attempts == 2
 
 
+async def test_a_file_that_was_missing_is_found_when_it_comes(tmp_path: Path) -> None:
+    """Only the refused configuration names it: nobody watches it yet."""
+    async with looking(tmp_path) as stage:
+        site = stage.path.parent / "site.pem"
+        assert "site.pem" in stage.text
+        stage.path.write_text(stage.text.replace("site.pem", "next.pem"))
+        await until(lambda: "next.pem" in stage.reloader.problem)
+        fresh = site.with_name("fresh")
+        fresh.write_bytes(site.read_bytes())
+        fresh.rename(site.with_name("next.pem"))
+        stage.clock.advance(AGAIN)
+        await until(lambda: stage.reloader.epoch == 2)
+        assert stage.reloader.problem == ""
+
+
 async def test_a_fault_of_the_program_leaves_the_old_configuration_in_force(tmp_path: Path) -> None:
     async with looking(tmp_path) as stage:
         stage.fault = RuntimeError("unforeseen")
