@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shlex
 import sys
 from collections.abc import Iterator
@@ -81,7 +82,9 @@ def register(app: typer.Typer) -> None:
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make.", metavar="[DIR]")] = Path("ca"),
-    name: Annotated[str, typer.Option(help="What the authority is called.")] = "Clients of zt-proxy",
+    name: Annotated[
+        str | None, typer.Option(help="What the authority is called: no other by the same.", show_default=False)
+    ] = None,
     days: Annotated[float, typer.Option(min=1, max=36_500, help="Days the authority is valid.")] = 3650,
     permit_uri: Annotated[
         list[str] | None, typer.Option(help="Only URIs of this host (.example.com: of all hosts below it).")
@@ -97,7 +100,8 @@ def init(
     with _explained("init"):
         made = Authority.create(
             folder,
-            name,
+            # Names tell authorities apart, in a file of several and in `issuer:`.
+            name if name is not None else f"Clients of zt-proxy {secrets.token_hex(4)}",
             SystemClock(),
             days=days,
             list_days=list_days,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from cryptography import x509
 from typer.testing import CliRunner
 
 from zt_proxy.cli.main import app
@@ -55,6 +56,13 @@ def test_from_nothing_to_a_certificate_that_is_revoked(terminal: Terminal) -> No
     assert "revoked: crm-sync" in terminal.done("revoke", "crm-sync.pem", "--reason", "key-compromise", "--yes")
     assert "certificate revoked" in openssl_verify("crm-sync.pem")
     assert "revoked (key-compromise)" in terminal.done("list")
+
+
+def test_two_authorities_do_not_bear_one_name(terminal: Terminal) -> None:
+    terminal.done("init", "one")
+    terminal.done("init", "two")
+    one, two = (x509.load_pem_x509_certificate(Path(each, "ca.pem").read_bytes()) for each in ("one", "two"))
+    assert one.subject != two.subject
 
 
 def test_nothing_that_is_there_is_overwritten(terminal: Terminal) -> None:
