@@ -14,7 +14,7 @@ from tests.load.stage import Stage, gone, show
 
 PROMISE = 3.0
 """Seconds until the service is back: the one time that is promised, hence the one that a test may look at.
-Time in which the kernel gave the cores to others is not counted: it says nothing of the proxy."""
+Time in which a process that had to begin anew waited for a core is not counted, so that a busy machine fails nothing."""
 FRESH = 8
 """Connections that have to be served until the service counts as back: enough to reach every worker's socket."""
 
@@ -25,15 +25,19 @@ class Kill(NamedTuple):
     back: float
     """Seconds until the service was back."""
     starved: float
-    """Seconds of these in which whoever had to do something for it was runnable and got no core: others had them."""
+    """Seconds of these in which whoever had to do something for it was runnable and got no core."""
 
 
-def waits(stage: Stage) -> dict[str, float]:
-    """Seconds that the processes of each kind, and this one, have waited for a core so far; of a kind, the longest."""
+CHAIN = {"worker": ("worker",), "control": ("control",), "supervisor": ("supervisor", "control")}
+"""Who has to begin anew, one after the other, until the service is back."""
+
+
+def waits(stage: Stage) -> dict[str, dict[int, float]]:
+    """Seconds that the processes of each kind, and this one, have waited for a core so far."""
     assert stage.proxy is not None
     kinds = {"test": [os.getpid()], "supervisor": [stage.proxy.pid]}
     kinds |= {kind: [process.pid for process in stage.children(kind)] for kind in ("control", "worker")}
-    return {kind: max(map(waited, pids), default=0.0) for kind, pids in kinds.items()}
+    return {kind: {pid: waited(pid) for pid in pids} for kind, pids in kinds.items()}
 
 
 def waited(pid: int) -> float:
@@ -50,9 +54,10 @@ async def killed(stage: Stage, kind: str) -> Kill:
         stage.launch()
     seconds = await stage.back(FRESH)
     after = waits(stage)
-    # What was born since has waited for all of its life, the others for the difference.
-    new = {kind, "control", "worker"} if kind == "supervisor" else {kind}
-    starved = sum(after[each] if each in new else max(after[each] - before[each], 0.0) for each in after)
+    starved = sum(
+        max((so_far - before[each].get(pid, 0.0) for pid, so_far in after[each].items()), default=0.0)
+        for each in ("test", *CHAIN[kind])
+    )
     await gone(left)
     return Kill(seconds, starved)
 
