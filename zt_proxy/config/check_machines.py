@@ -109,6 +109,12 @@ def _authorities(checking: Checking, terms: ClientCertificates) -> None:
             f"{terms.ca} has an intermediate authority without the one above it: no chain could be proven",
             "every authority up to its root",
         )
+    if len({(one.subject_key, one.key) for one in found}) > len({one.subject_key for one in found}):
+        problems.warning(
+            at,
+            f"{terms.ca} has one name with two keys: `issuer` and revocation lists do not tell them apart",
+            hint="well while an authority changes its key; for two authorities, two files",
+        )
     now = checking.now.timestamp()
     ended = [one for one in found if one.not_after < now]
     if len(ended) == len(found):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.certificates import Authority
 from zt_proxy.config import build, check, load
 from zt_proxy.control.settings import RevocationSource
 from zt_proxy.core.clock import ManualClock
@@ -165,6 +166,15 @@ def test_lists_are_wrong_for_good_or_for_now(place: Path) -> None:
         lines = said(place, text(f"{{ca: certs/ca.pem, crl: {file}}}"))
         assert len(lines) == bool(expected), lines
         assert not expected or expected in lines[0]
+
+
+def test_two_keys_under_one_name_are_told(place: Path) -> None:
+    one = Authority("Clients")
+    (place / "both.pem").write_bytes(one.pem + Authority("Clients").pem)
+    (problem,) = said(place, text("{ca: both.pem}"))
+    assert "warning: both.pem has one name with two keys" in problem
+    (place / "both.pem").write_bytes(one.pem + Authority("Others").pem)
+    assert said(place, text("{ca: both.pem}")) == []
 
 
 @pytest.mark.case("ZT-TLS-08")
