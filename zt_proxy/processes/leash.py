@@ -188,6 +188,8 @@ class Leash(Generic[Heard]):
         self._messages: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
         self._open = True
+        self.ended = asyncio.Event()
+        """The other side is gone, or this one closed; messages from before may still be there to receive."""
         self._loop.add_reader(end.fileno(), self._read)
 
     async def receive(self) -> Heard:
@@ -221,6 +223,7 @@ class Leash(Generic[Heard]):
         if not self._open:
             return
         self._open = False
+        self.ended.set()
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         for _, copies in self._outgoing:

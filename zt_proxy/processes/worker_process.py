@@ -112,12 +112,22 @@ class WorkerProcess:
     # ---- reload ----
 
     async def _prepare(self, message: Prepare) -> str:
-        """In a thread: a large configuration must not keep requests waiting."""
+        """In a thread: a large configuration must not keep requests waiting.
+
+        Raises LeashEnded when the supervisor goes meanwhile: no orphan serves on because it has something to build.
+        """
         self._abandon()
         sockets = self._sockets(message.listeners)
         try:
             settings = unpack(WorkerSettings, message.settings)
-            self._prepared = (message, await asyncio.to_thread(self._worker.prepare, settings, sockets))
+            building = asyncio.ensure_future(asyncio.to_thread(self._worker.prepare, settings, sockets))
+            over = asyncio.ensure_future(self._leash.ended.wait())
+            await asyncio.wait((building, over), return_when=asyncio.FIRST_COMPLETED)
+            over.cancel()
+            if not building.done():
+                building.add_done_callback(_let_go)
+                raise LeashEnded
+            self._prepared = (message, building.result())
         except (ZtError, OSError, ValueError) as error:
             return str(error)
         return ""
@@ -144,6 +154,12 @@ class WorkerProcess:
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             prepared[1].abandon()
+
+
+def _let_go(building: "asyncio.Task[PreparedWorld]") -> None:
+    """Nobody wants what was built."""
+    if not building.cancelled() and building.exception() is None:
+        building.result().abandon()
 
 
 async def _run(descriptor: int) -> int:
