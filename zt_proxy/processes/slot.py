@@ -18,6 +18,8 @@ EMPTY = 1.0
 COVER = 0.25
 SHORTEST, LONGEST = 0.25, 10.0
 """Seconds of pause before a child that did not even start is tried again; doubled each time."""
+YOUNG = 0.3
+"""Seconds that a child has to serve for, or it counts as one that did not start."""
 OVERTIME = 5.0
 """Seconds that a child may take to end beyond its drain."""
 
@@ -115,8 +117,8 @@ class Slot:
             if child is None or not started:
                 pause = await self._could_not_start(child, pause)
                 continue
-            pause = 0.0
             self._take_post(child)
+            since = asyncio.get_running_loop().time()
             await first(child.gone, child.leaving, self.renew, self.unwanted)
             if self.role == "control" and not child.gone.is_set():
                 # Never two of them: the next cannot begin before this one let go of the store.
@@ -124,6 +126,10 @@ class Slot:
                 await gone_within(child, OVERTIME)
             if child.gone.is_set():
                 self._lost(child)
+            if asyncio.get_running_loop().time() - since >= YOUNG or not child.gone.is_set() or child.draining:
+                pause = 0.0
+            else:  # what ends as soon as it serves would else be started without a break
+                pause = await self._rest(child, pause)
         if self.child is not None and self.unwanted.is_set():
             self._dismiss(self.child)
             self.child = None
@@ -144,13 +150,17 @@ class Slot:
         if problem:
             house.failed(problem)
         self.restarts += 1
-        pause = min(max(2 * pause, SHORTEST), LONGEST)
-        code = child.code if child is not None else None
-        log.error("a process cannot start", child=self.name, code=code, problem=problem, again_in=pause)
         house.announce()
+        return await self._rest(child, pause)
+
+    async def _rest(self, child: Child | None, pause: float) -> float:
+        """Wait before the next try, longer than the last time; gives how long."""
+        pause = min(max(2 * pause, SHORTEST), LONGEST)
+        problem, code = (child.problem, child.code) if child is not None else ("", None)
+        log.error("a process cannot start", child=self.name, code=code, problem=problem, again_in=pause)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
-                await first(house.stopping, self.unwanted)
+                await first(self._house.stopping, self.unwanted)
         return pause
 
     def _take_post(self, child: Child) -> None:
