@@ -11,6 +11,7 @@ What a request shares with others is in the ring once, and a request takes 150 b
 the ring alone kept the caches of a busy core full, which was seen to cost a request 7 %.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from struct import Struct
 from struct import error as StructError
@@ -90,6 +91,24 @@ _NOTHING = _Theirs()
 _decode_theirs = msgspec.json.Decoder(_Theirs).decode
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 """What stands in JSON text for itself."""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _says_nothing_of_theirs(text: bytes) -> bool:
+    """It is a JSON object, and without those fields."""
+    try:
+        return bool(_decode_theirs(text) == _NOTHING)
+    except RecursionError:
+        return False
+    except msgspec.MsgspecError:  # perhaps of a lone surrogate, which stands in lines as its escape
+        try:
+            value = json.loads(text, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(value, dict) and value.keys().isdisjoint(_Theirs.__struct_fields__)
 
 
 class RecordReader:
@@ -201,11 +220,7 @@ class RecordReader:
         payload = self._at(place)
         if payload is None or payload[:2] != b'C"' or payload[-1:] != b"}" or b"\n" in payload:
             raise Unreadable(f"no circumstances at {place}")
-        try:
-            proper = printable(payload) and _decode_theirs(b"{" + payload[1:]) == _NOTHING
-        except msgspec.MsgspecError:
-            proper = False
-        if not proper:
+        if not (printable(payload) and _says_nothing_of_theirs(b"{" + payload[1:])):
             raise Unreadable(f"not the circumstances of a decision at {place}")
         if len(self._known) >= self.KNOWN:
             self._known.clear()

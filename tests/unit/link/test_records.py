@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zt_proxy.core.lines import encode_line
 from zt_proxy.link.records import (
     DECISION,
     END,
@@ -50,6 +51,12 @@ def test_a_decision_whose_circumstances_are_not_there_is_unreadable(place: int) 
         list(reader().lines(decision(place=place)))
 
 
+def test_a_lone_surrogate_in_a_name_is_kept() -> None:
+    text = encode_line({"sub": "a\ud800b"})[1:]
+    ((_, line),) = RecordReader(3, "boot", {64: pack_circumstances(text)}.get).lines(decision())
+    assert json.loads(line)["sub"] == "a\ud800b"
+
+
 @pytest.mark.parametrize("cut", range(1, len(decision())))
 def test_a_record_that_is_cut_off_is_unreadable(cut: int) -> None:
     with pytest.raises(Unreadable):
@@ -77,6 +84,7 @@ def test_text_that_would_break_out_of_its_field_is_unreadable(text: bytes) -> No
     [
         b'"seq":9}', b'"a":1,"hash" :"x"}', b'"\\u0070rev":""}', b'"a":}', b'"a":"b","c"}', b'"a":1}{"b":2}',
         b'"a":"\xc3\xa9"}', b'"n":7}', b'"worker":9}', b'"boot":"c"}',
+        b'"a":"\\ud800","seq":1}', b'"a":"\\ud800","b":NaN}', b'"a":' + b"[" * 9_000 + b"]" * 9_000 + b"}",
     ],
 )  # fmt: skip
 def test_circumstances_that_are_no_part_of_an_object_are_unreadable(text: bytes) -> None:

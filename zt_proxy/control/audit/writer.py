@@ -326,7 +326,7 @@ def _new_line(record: bytes, whose: tuple[int, str], last: dict[tuple[int, str],
         key = _decode_key(record)
         own = (key.worker, key.boot) == whose and record[:1] == b"{" and record[-1:] == b"}"
         proper = own and key.seq is key.prev is key.hash is msgspec.UNSET and printable(record)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         proper = False
     if not proper:
         return [_unreadable(record)]

@@ -279,13 +279,14 @@ async def test_an_event_of_control_is_durable_when_write_returns(writer: AuditWr
         '{"worker":9,"boot":"x","n":1,"x":"\u2028"}'.encode(),
         b'{"worker":9,"boot":"x","n":1,"hash" :"x"}',
         b'{"worker":9,"boot":"x","n":1} ',
+        b'{"worker":9,"boot":"x","n":1,"x":' + b"[" * 12_000 + b"]" * 12_000 + b"}",
         b'{"worker":1,"boot":"boot-a","n":1000000}',
     ],
 )
 async def test_what_is_not_a_proper_record_is_kept_whole_as_base64(
     record: bytes, writer: AuditWriter, runtime: Path, log: Path
 ) -> None:
-    ring = RingWriter.create(ring_path(runtime, 9, "x"), 1 << 16, worker=9, boot="x")
+    ring = RingWriter.create(ring_path(runtime, 9, "x"), 1 << 18, worker=9, boot="x")
     ring.write(record, 0.0)
     await until(lambda: writer.seq == 1)
     from base64 import b64decode
