@@ -302,6 +302,7 @@ async def test_the_api_refuses_what_it_does_not_know() -> None:
             (b"GET /sessions/revoke", b"", 405),
             (b"GET /sessions?after=nonsense", b"", 400),
             (b"GET /sessions?colour=red", b"", 400),
+            (b"GET /sessions?limit=" + b"9" * 5_000, b"", 400),
             (b"GET /", b"", 404),
         ):
             reader, writer = await asyncio.open_unix_connection(path)

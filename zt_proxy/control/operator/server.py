@@ -28,6 +28,8 @@ from zt_proxy.core.errors import ClientError, Reason, ZtError
 
 SOCKET = "operator.sock"
 _CREDENTIALS = struct.Struct("3i")
+DIGITS = 9
+"""Longest `limit`; Python refuses to read numbers of thousands of digits (CVE-2020-10735)."""
 _LARGEST = 64 * 1024
 """Bytes of an order."""
 GRACE = 0.5
@@ -83,7 +85,7 @@ class OperatorServer:
         query = request.query
         unknown = set(query) - {"user", "provider", "host", "after", "limit"}
         limit = query.get("limit", str(PAGE))
-        if unknown or not limit.isdecimal():
+        if unknown or not limit.isdecimal() or len(limit) > DIGITS:
             raise ClientError(Reason.MALFORMED, f"cannot be asked for: {', '.join(sorted(unknown)) or 'limit'}")
         host, provider = query.get("host"), query.get("provider")
         if query.get("user"):
