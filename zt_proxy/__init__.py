@@ -10,8 +10,8 @@ Two wings and a corridor
                      control   portal · identity · sessions · audit · the one store ──► OpenID provider
 
 The *worker* is the path of every request: it must be cheap, and it is where attacks arrive. *Control* is everything
-rare, slow or secret. They never import each other; `link` has the messages and Protocols between them: `link.unix` joins
-processes, `link.memory` the same parts in one event loop (`workers: 0`, and most tests). A *supervisor* owns the
+rare, slow or secret. They never import each other; `link` has the messages and Protocols between them: `link.unix`
+joins processes, `link.memory` the same parts in one event loop (`workers: 0`, and most tests). A *supervisor* owns the
 listening sockets, starts control and a worker for each core, starts again what ends, and takes a changed configuration
 over (docs/decisions/0011); no byte of a request passes it.
 

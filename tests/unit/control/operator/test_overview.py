@@ -21,7 +21,6 @@ from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.messages import WorkerState
 from zt_proxy.link.status import METRICS, STATUS, STREAMS, Family, FleetReport, OpenStreams, Sample, WorkerReport
 
-
 NOBODY = 2**22 + 1
 """Process ids from here on are never given out (proc(5), pid_max)."""
 
