@@ -227,7 +227,7 @@ async def test_a_releaser_edits_deploys_sees_the_message_live_and_all_of_it_is_o
     claims = jwt.decode(token, key, ["ES256"], audience=f"https://{FLOWS}:{stage.port}", issuer=stage.portal)
     assert (claims["sub"], claims["groups"], claims["acr"]) == ("rita", ["makers", "releasers", "staff"], "urn:zt:mfa")
     assert "cookie" not in headers
-    assert 'zt_decisions_total{effect="allow",reason="rule-allowed"}' in await stage.scrape()
+    assert 'zt_decisions_total{effect="allow",reason="rule-allowed",worker="0"}' in await stage.scrape()
 
     await tab.goto(f"{stage.portal}/.zt/sign-out")
     await tab.get_by_role("button", name="Sign out everywhere").click()
