@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.status import Status
 
 from benchmarks.measure import Resource, Wrk
 from benchmarks.proxy import MACHINES_HOST, RunningProxy, Setup, start_proxy
-from benchmarks.rounds import Summary
+from benchmarks.rounds import Summary, interleave, paired_ratios, summarise
 from benchmarks.servers import (
     LARGE_BYTES,
     LARGE_PATH,
@@ -139,6 +139,20 @@ class Bench:
     def nginx(self) -> AbstractContextManager[Server]:
         """Bare nginx on the server's core."""
         return start_nginx(self.workdir, self.tls, self.upstream, self.cores.server)
+
+    def compare(
+        self, sides: Mapping[str, Callable[[], float]], over: str, under: str, label: str, unit: str = "µs"
+    ) -> tuple[Summary, Mapping[str, Summary]]:
+        """Measure the sides in turn and print them; the summary of `over / under` in each round, and of each side."""
+        samples = interleave(
+            sides, self.scale.rounds, before=self.announce, after=lambda number, row: self.row(number, row, unit)
+        )
+        ratio = summarise(paired_ratios(samples[over], samples[under]))
+        summaries = {side: summarise(values) for side, values in samples.items()}
+        for side, summary in summaries.items():
+            self.progress.summary(side, summary, unit)
+        self.progress.summary(label, ratio, " " * len(unit))
+        return ratio, summaries
 
     def announce(self, number: int, side: str) -> None:
         """Show which round and side is being measured."""

@@ -1,7 +1,7 @@
 """Bytes per CPU-second of 10 MiB downloads over TLS, over those of bare nginx."""
 
 from benchmarks.bench import LARGE, Bench
-from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+from benchmarks.rounds import Gate, Outcome
 
 GATE = Gate("download_ratio", 0.7, at_most=False)
 
@@ -11,18 +11,16 @@ def measure(bench: Bench) -> Outcome:
     seconds = bench.scale.download_seconds
     bench.progress.title("download: bytes of 10 MiB bodies per second of CPU time")
     proxy, nginx = bench.shared_proxy(), bench.shared_nginx()
-    samples = interleave(
+    ratio, side = bench.compare(
         {
             "proxy": lambda: bench.wrk.measure(proxy, LARGE, seconds).megabytes_per_cpu_second,
             "nginx": lambda: bench.wrk.measure(nginx, LARGE, seconds).megabytes_per_cpu_second,
         },
-        bench.scale.rounds,
-        before=bench.announce,
-        after=lambda number, row: bench.row(number, row, "MB/s"),
+        "proxy",
+        "nginx",
+        "proxy/nginx",
+        "MB/s",
     )
-    ratio = summarise(paired_ratios(samples["proxy"], samples["nginx"]))
-    ours, theirs = summarise(samples["proxy"]), summarise(samples["nginx"])
-    bench.progress.summary("proxy", ours, "MB/s")
-    bench.progress.summary("nginx", theirs, "MB/s")
-    bench.progress.summary("proxy/nginx", ratio, "    ")
-    return Outcome(GATE, ratio.median, {"download_mb_s": ours.median, "nginx_download_mb_s": theirs.median})
+    return Outcome(
+        GATE, ratio.median, {"download_mb_s": side["proxy"].median, "nginx_download_mb_s": side["nginx"].median}
+    )

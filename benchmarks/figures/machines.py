@@ -5,7 +5,7 @@ Five hundred integrations with twenty scopes each are configured: what they cost
 
 from benchmarks.bench import SMALL, Bench
 from benchmarks.proxy import Setup
-from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+from benchmarks.rounds import Gate, Outcome
 
 GATE = Gate("mtls_over_session", 1.10)
 INTEGRATIONS = 500
@@ -20,17 +20,13 @@ def measure(bench: Bench) -> Outcome:
         for side in (machine, person):
             bench.progress.now("warming up")
             bench.wrk.measure(proxy, SMALL, 1, through=side)
-        samples = interleave(
+        ratio, _ = bench.compare(
             {
                 "machine": lambda: bench.wrk.measure(proxy, SMALL, seconds, through=machine).microseconds_per_request,
                 "person": lambda: bench.wrk.measure(proxy, SMALL, seconds, through=person).microseconds_per_request,
             },
-            bench.scale.rounds,
-            before=bench.announce,
-            after=lambda number, row: bench.row(number, row, "µs"),
+            "machine",
+            "person",
+            "machine/person",
         )
-    ratio = summarise(paired_ratios(samples["machine"], samples["person"]))
-    for name, values in samples.items():
-        bench.progress.summary(name, summarise(values), "µs")
-    bench.progress.summary("machine/person", ratio, "  ")
     return Outcome(GATE, ratio.median)

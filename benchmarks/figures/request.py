@@ -1,7 +1,7 @@
 """CPU time per authenticated GET of 1 KiB of JSON over kept-alive TLS, over that of bare nginx."""
 
 from benchmarks.bench import SMALL, Bench
-from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+from benchmarks.rounds import Gate, Outcome
 
 GATE = Gate("ratio_nginx", 2.5)
 
@@ -14,18 +14,13 @@ def measure(bench: Bench) -> Outcome:
     for server in (proxy, nginx):  # fills pools and caches; not counted
         bench.progress.now(f"warming up {server.name}")
         bench.wrk.measure(server, SMALL, 1)
-    samples = interleave(
+    ratio, side = bench.compare(
         {
             "proxy": lambda: bench.wrk.measure(proxy, SMALL, seconds).microseconds_per_request,
             "nginx": lambda: bench.wrk.measure(nginx, SMALL, seconds).microseconds_per_request,
         },
-        bench.scale.rounds,
-        before=bench.announce,
-        after=lambda number, row: bench.row(number, row, "µs"),
+        "proxy",
+        "nginx",
+        "proxy/nginx",
     )
-    ratio = summarise(paired_ratios(samples["proxy"], samples["nginx"]))
-    ours, theirs = summarise(samples["proxy"]), summarise(samples["nginx"])
-    bench.progress.summary("proxy", ours, "µs")
-    bench.progress.summary("nginx", theirs, "µs")
-    bench.progress.summary("proxy/nginx", ratio, "  ")
-    return Outcome(GATE, ratio.median, {"request_us": ours.median, "nginx_request_us": theirs.median})
+    return Outcome(GATE, ratio.median, {"request_us": side["proxy"].median, "nginx_request_us": side["nginx"].median})

@@ -2,7 +2,7 @@
 
 from benchmarks.bench import SMALL, Bench
 from benchmarks.proxy import Setup
-from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+from benchmarks.rounds import Gate, Outcome
 
 GATE = Gate("routes_1000_over_10", 1.10)
 
@@ -16,17 +16,13 @@ def measure(bench: Bench) -> Outcome:
         for server in (few, many):
             bench.progress.now("warming up")
             bench.wrk.measure(server, SMALL, 1)
-        samples = interleave(
+        ratio, _ = bench.compare(
             {
                 "10 routes": lambda: bench.wrk.measure(few, SMALL, seconds).microseconds_per_request,
                 "1000 routes": lambda: bench.wrk.measure(many, SMALL, seconds).microseconds_per_request,
             },
-            bench.scale.rounds,
-            before=bench.announce,
-            after=lambda number, row: bench.row(number, row, "µs"),
+            "1000 routes",
+            "10 routes",
+            "1000/10",
         )
-    ratio = summarise(paired_ratios(samples["1000 routes"], samples["10 routes"]))
-    for side, values in samples.items():
-        bench.progress.summary(side, summarise(values), "µs")
-    bench.progress.summary("1000/10", ratio, "  ")
     return Outcome(GATE, ratio.median)

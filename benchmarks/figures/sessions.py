@@ -2,7 +2,7 @@
 
 from benchmarks.bench import SMALL, Bench
 from benchmarks.proxy import Setup
-from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+from benchmarks.rounds import Gate, Outcome
 
 GATE = Gate("sessions_100k_over_1", 1.10)
 
@@ -16,17 +16,13 @@ def measure(bench: Bench) -> Outcome:
         for server in (one, many):
             bench.progress.now("warming up")
             bench.wrk.measure(server, SMALL, 1)
-        samples = interleave(
+        ratio, _ = bench.compare(
             {
                 "1 session": lambda: bench.wrk.measure(one, SMALL, seconds).microseconds_per_request,
                 "100,000": lambda: bench.wrk.measure(many, SMALL, seconds).microseconds_per_request,
             },
-            bench.scale.rounds,
-            before=bench.announce,
-            after=lambda number, row: bench.row(number, row, "µs"),
+            "100,000",
+            "1 session",
+            "100,000/1",
         )
-    ratio = summarise(paired_ratios(samples["100,000"], samples["1 session"]))
-    for side, values in samples.items():
-        bench.progress.summary(side, summarise(values), "µs")
-    bench.progress.summary("100,000/1", ratio, "  ")
     return Outcome(GATE, ratio.median)

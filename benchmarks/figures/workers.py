@@ -6,7 +6,7 @@ With the 16 of the other figures each of two workers on one core finds half as m
 
 from benchmarks.bench import SMALL, Bench
 from benchmarks.proxy import Setup
-from benchmarks.rounds import Gate, Outcome, interleave, paired_ratios, summarise
+from benchmarks.rounds import Gate, Outcome
 from benchmarks.servers import Server
 
 GATE = Gate("two_workers_cpu", 1.15)
@@ -26,17 +26,13 @@ def measure(bench: Bench) -> Outcome:
         def cost(server: Server) -> float:
             return bench.wrk.measure(server, SMALL, seconds, connections=CONNECTIONS).microseconds_per_request
 
-        samples = interleave(
+        ratio, _ = bench.compare(
             {
                 "1 worker": lambda: cost(one),
                 "2 workers": lambda: cost(two),
             },
-            bench.scale.rounds,
-            before=bench.announce,
-            after=lambda number, row: bench.row(number, row, "µs"),
+            "2 workers",
+            "1 worker",
+            "2/1",
         )
-    ratio = summarise(paired_ratios(samples["2 workers"], samples["1 worker"]))
-    for side, values in samples.items():
-        bench.progress.summary(side, summarise(values), "µs")
-    bench.progress.summary("2/1", ratio, "  ")
     return Outcome(GATE, ratio.median)
