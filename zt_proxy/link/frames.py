@@ -18,6 +18,8 @@ _LENGTH = 4
 _CREDENTIALS = struct.Struct("3i")
 _ENCODER = msgspec.msgpack.Encoder()
 
+SOCKET = "link.sock"
+"""Name of the link's socket in the runtime directory."""
 OUTBOX = 20 * 1024 * 1024
 """Bytes that may wait for a peer that reads nothing, before it is cut: the largest frame, and answers beside it."""
 

@@ -22,6 +22,7 @@ from zt_proxy.core.clock import SystemClock
 from zt_proxy.core.errors import ConfigurationError, ZtError
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.private import private_directory
+from zt_proxy.link.frames import SOCKET
 from zt_proxy.link.messages import SessionAuthority
 from zt_proxy.link.ring import ring_paths
 from zt_proxy.link.server import LinkServer
@@ -48,7 +49,6 @@ from zt_proxy.processes.leash import (
 from zt_proxy.processes.private import PrivateListener
 
 LOCK = "control.lock"
-LINK_SOCKET = "link.sock"
 PREDECESSOR = 5.0
 """Seconds that a control whose supervisor died has to leave in; it needs one."""
 
@@ -116,7 +116,7 @@ class ControlProcess:
 
     def _link(self, sessions: SessionAuthority, ring: KeyRing) -> LinkServer:
         folder = unpack(ControlSettings, self._begin.settings).runtime_dir
-        return LinkServer(folder / LINK_SOCKET, sessions, ring, self.clock, predecessor=_worker_lives(folder))
+        return LinkServer(folder / SOCKET, sessions, ring, self.clock, predecessor=_worker_lives(folder))
 
     async def _obey(self) -> None:
         """Until the end of the leash: control has nothing of its own to drain, workers have gone before it."""

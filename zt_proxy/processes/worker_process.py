@@ -16,6 +16,7 @@ from zt_proxy.core.clock import SystemClock
 from zt_proxy.core.errors import ZtError
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.client import LinkClient
+from zt_proxy.link.frames import SOCKET
 from zt_proxy.processes.leash import (
     Abandon,
     Begin,
@@ -42,7 +43,6 @@ from zt_proxy.worker.settings import WorkerSettings
 
 ORPHANED = 0.8
 """Seconds to drain in once the supervisor is gone: no orphan serves an old policy for a second (ZT-NET-03)."""
-LINK_SOCKET = "link.sock"
 
 log = structlog.get_logger("zt_proxy.worker")
 
@@ -179,7 +179,7 @@ async def _run(descriptor: int) -> int:
     link: LinkClient | None = None
     try:
         settings = unpack(WorkerSettings, begin.settings)
-        path = settings.runtime_dir / LINK_SOCKET
+        path = settings.runtime_dir / SOCKET
         link = LinkClient(path, clock, number=begin.number, boot=begin.boot)
         link.start()
         outdated = asyncio.ensure_future(_leave_when(link.outdated, leash))
