@@ -152,20 +152,17 @@ class Gateway:
                 return
             if x.session is not None:
                 browser.check_origin(head, route.origin, route.cors_origins)
-        decision = self._decide(x, route, found)
-        self._record(x, route.name, decision)
-        if decision.effect is Effect.ALLOW:
-            self._forward(x, route, Permitted(decision))
-        else:
-            self.responder.decline(x, decision)
-            self.finish(x, None)
+        self._carry_out(x, route, self._decide(x, route, found))
 
     def _go_on_as_machine(self, x: Exchange, machine: KnownMachine) -> None:
         """The same for an integration, which has no session, no page and no place of the proxy's own."""
         route = x.route
         if route is None:
             raise ClientError(Reason.PATH_UNKNOWN, "the proxy's own places are for people", status=404)
-        decision = self.machines.decide(x, machine, route)
+        self._carry_out(x, route, self.machines.decide(x, machine, route))
+
+    def _carry_out(self, x: Exchange, route: Route, decision: Decision) -> None:
+        """Put the decision on record, then do as it says."""
         self._record(x, route.name, decision)
         if decision.effect is Effect.ALLOW:
             self._forward(x, route, Permitted(decision))
