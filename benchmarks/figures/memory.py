@@ -40,7 +40,7 @@ def _resident(bench: Bench) -> float:
 
 def worker_pid(proxy: RunningProxy) -> int:
     """The one worker's process; `BenchmarkError` when there is none or more than one."""
-    pids = [stat.pid for stat in tree(proxy.pid) if b"zt_proxy.processes.worker" in scraped.command(stat.pid)]
+    pids = [stat.pid for stat in tree(proxy.pid) if b"zt_proxy.processes worker" in scraped.command(stat.pid)]
     if len(pids) != 1:
         raise BenchmarkError(f"{len(pids)} workers where one was expected")
     return pids[0]

@@ -229,7 +229,7 @@ class Fleet:
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children():
                 with suppress(psutil.NoSuchProcess):
-                    if alive(child) and f"zt_proxy.processes.{kind}" in " ".join(child.cmdline()):
+                    if alive(child) and f"zt_proxy.processes {kind}" in " ".join(child.cmdline()):
                         found.append(child)
         self._seen += found
         return sorted(found, key=lambda child: child.pid)

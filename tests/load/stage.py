@@ -231,9 +231,16 @@ class Stage:
         self.platform = self._launch("platform", ["-m", "tests.load.upstream", *arguments])
 
     def _launch(self, name: str, arguments: list[str]) -> "subprocess.Popen[bytes]":
+        # As a package that was installed, it finds its code compiled from the second start on.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         with (self.directory / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
             )
 
     async def start(self) -> None:
@@ -257,7 +264,7 @@ class Stage:
         with suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.proxy.pid).children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
-                    if f"zt_proxy.processes.{kind}" in " ".join(process.cmdline()):
+                    if f"zt_proxy.processes {kind}" in " ".join(process.cmdline()):
                         found.append(process)
         return found
 

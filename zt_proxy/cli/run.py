@@ -16,6 +16,9 @@ def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="The YAML file to serve.")],
 ) -> None:
     """Serve a configuration until SIGTERM or Ctrl-C; SIGHUP, or a change of any file it names, reads it again."""
+    from zt_proxy.processes import lean
+
+    lean.without_rich()
     from zt_proxy.processes import start
 
     raise typer.Exit(start.main(config))

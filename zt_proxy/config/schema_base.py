@@ -56,6 +56,7 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
         hide_input_in_errors=True,
         arbitrary_types_allowed=True,
+        defer_build=True,  # once, as part of the whole: a third of the time of starting
     )
     later: ClassVar[frozenset[str]] = frozenset()
     _source: Mapping | None = PrivateAttr(None)

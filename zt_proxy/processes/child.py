@@ -76,7 +76,7 @@ class Child:
         Raises OSError if there can be none.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        command = [sys.executable, "-P", "-m", f"zt_proxy.processes.{role}", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "zt_proxy.processes", role, str(theirs.fileno())]
         try:
             with theirs:
                 # A group of its own: Ctrl-C in a terminal is for the supervisor, which ends its children in order.

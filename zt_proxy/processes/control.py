@@ -217,9 +217,3 @@ async def _serve_privately(runner: web.AppRunner, path: Path) -> None:
         await web.UnixSite(runner, str(path)).start()
     finally:
         os.umask(before)
-
-
-if __name__ == "__main__":
-    from zt_proxy.processes import control_process
-
-    control_process.main()

@@ -1,4 +1,4 @@
-"""The control process: `python -m zt_proxy.processes.control FD`, started by the supervisor, which holds its leash."""
+"""The control process: `python -m zt_proxy.processes control FD`, started by the supervisor, which holds its leash."""
 
 import asyncio
 import contextlib
@@ -235,7 +235,7 @@ def main() -> None:
     """Be control at the other end of the leash whose descriptor is the one argument."""
 
     async def run() -> int:
-        leash: Leash[Down] = Leash(socket.socket(fileno=int(sys.argv[1])))
+        leash: Leash[Down] = Leash(socket.socket(fileno=int(sys.argv[2])))
         try:
             begin = await leash.receive()
         except LeashEnded:

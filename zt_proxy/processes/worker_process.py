@@ -1,4 +1,4 @@
-"""A worker process: `python -m zt_proxy.processes.worker FD`, started by the supervisor with one end of the leash."""
+"""A worker process: `python -m zt_proxy.processes worker FD`, started by the supervisor with one end of the leash."""
 
 import asyncio
 import functools
@@ -229,4 +229,4 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 20)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whoever sends it to all means the supervisor
     structlog.contextvars.bind_contextvars(process="worker")
-    sys.exit(uvloop.run(_run(int(sys.argv[1]))))
+    sys.exit(uvloop.run(_run(int(sys.argv[2]))))
