@@ -1,10 +1,33 @@
 """Who asks, and what they have proven: values that control makes and workers read."""
 
 from collections.abc import Mapping
+from enum import IntEnum
 
 import msgspec
 
 ClaimValue = str | int | float | bool | tuple[str, ...]
+
+
+class Level(IntEnum):
+    """How strongly somebody proved who they are. Compared as numbers: a higher level is also every lower one."""
+
+    SINGLE = 1
+    MULTI = 2
+    """Two factors, or one that is two (NIST SP 800-63B §4.2)."""
+    PHISHING_RESISTANT = 3
+    """Bound to the origin it was made for: a passkey, a smart card (NIST SP 800-63B §5.2.5)."""
+
+    @property
+    def word(self) -> str:
+        """As it is written in the configuration: `single`, `multi`, `phishing-resistant`."""
+        return self.name.lower().replace("_", "-")
+
+
+class Proof(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Somebody proved who they are: when (epoch seconds), and how strongly."""
+
+    at: float
+    level: Level
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
@@ -54,17 +77,31 @@ class Session(msgspec.Struct, frozen=True, gc=False):
     acr: str
     amr: tuple[str, ...]
     mfa: bool
-    """The provider attested a second factor, or the operator chose `insecure_no_mfa`."""
+    """A second factor was shown at the sign-in, or the operator chose `insecure_no_mfa`."""
     auth_time: float
     """When the person last proved who they are at sign-in (not at a step-up)."""
     created: float
     last_activity: float
     idle_timeout: float
     absolute_deadline: float
-    unlocks: Mapping[str, float] = {}
-    """`unlock_key(route, rule)` → time of the proof made for it."""
+    level: Level = Level.SINGLE
+    """What the sign-in at `auth_time` proved."""
+    proofs: Mapping[str, Proof] = {}
+    """`unlock_key` → what was proved for it in a step-up."""
+
+    def proved(self) -> Proof:
+        """The proof of the sign-in itself."""
+        return Proof(self.auth_time, self.level)
 
 
-def unlock_key(route: str, rule: str) -> str:
-    """The scope of a step-up: one rule of one route, inside one session (ZT-APP-02, ZT-SESS-18)."""
-    return f"{route}\x1f{rule}"
+def unlock_key(route: str, rule: str, request: str = "") -> str:
+    """The scope of a step-up: one rule of one route, inside one session (ZT-APP-02, ZT-SESS-18).
+
+    With `request` (see `request_of`) it is one request under that rule, once: `reauth: once`.
+    """
+    return f"{route}\x1f{rule}\x1f{request}" if request else f"{route}\x1f{rule}"
+
+
+def request_of(method: bytes, path: bytes) -> str:
+    """The name of a request in `unlock_key`: method and canonical path without the query."""
+    return f"{method.decode('ascii')} {path.decode('ascii')}"

@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from zt_proxy.core.errors import Reason
-from zt_proxy.core.session import Principal, Session
+from zt_proxy.core.session import Level, Principal, Session
 
 
 class Effect(StrEnum):
@@ -50,6 +50,13 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """Id of the rule that decided; empty when none did."""
     challenge: ChallengeKind | None = None
     max_age: float = 0.0
-    """With a REAUTH challenge: how old, in seconds, a proof may be."""
+    """With a REAUTH challenge: how old, in seconds, a proof may be; 0: any that was made in this session."""
+    level: Level = Level.SINGLE
+    """With a REAUTH challenge: how strong the proof has to be."""
+    once: bool = False
+    """With a REAUTH challenge: the proof is good for this one request."""
+    spend: str = ""
+    """With an ALLOW: the key in `Session.proofs` of a proof that is good once. It is no permission before control says
+    that nobody else has spent it: `Permitted` refuses it."""
     reported: tuple[str, ...] = ()
     """`rule:effect` of rules in report mode that would have decided otherwise."""

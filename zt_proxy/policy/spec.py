@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
+from zt_proxy.core.session import Level
 from zt_proxy.core.types import Mode
 
 
@@ -51,6 +52,10 @@ class RuleSpec(msgspec.Struct, frozen=True):
     """Names of integrations; beside `users` and `groups` any one is enough, and `claims` say nothing about them."""
     reauth: float | None = None
     """Seconds: the proof of identity may be no older."""
+    once: bool = False
+    """Every request needs a proof of its own."""
+    level: Level = Level.SINGLE
+    """How strong the proof has to be."""
     mode: Mode = Mode.ENFORCE
 
 

@@ -6,7 +6,8 @@ from zt_proxy.core.types import Decision, Effect
 
 
 class Permitted:
-    """A request that the policy allowed. Raises PermissionError when made from anything but an ALLOW."""
+    """A request that the policy allowed. Raises PermissionError when made from anything but an ALLOW, or from one that
+    a proof has to be spent for first."""
 
     __slots__ = ("decision",)
 
@@ -15,6 +16,8 @@ class Permitted:
     def __init__(self, decision: Decision) -> None:
         if decision.effect is not Effect.ALLOW:
             raise PermissionError(f"{decision.effect} is not a permission")
+        if decision.spend:
+            raise PermissionError("a proof that is good once has not been spent")
         self.decision = decision
 
 
