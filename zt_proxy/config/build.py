@@ -11,7 +11,8 @@ from zt_proxy.config.certificates import dns_names
 from zt_proxy.config.files import cores, files, references
 from zt_proxy.config.load import Loaded
 from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
-from zt_proxy.config.schema import Listener, Provider, Schema
+from zt_proxy.config.schema import Listener, Schema
+from zt_proxy.config.schema_identity import Provider
 from zt_proxy.config.schema_routes import Match, Route, Rule, To
 from zt_proxy.config.secrets import resolve
 from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, ProviderSettings, SessionSettings

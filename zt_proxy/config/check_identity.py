@@ -5,7 +5,7 @@ import re
 from zt_proxy.config import names
 from zt_proxy.config.certificates import check_authorities
 from zt_proxy.config.check import Checking
-from zt_proxy.config.schema import Provider
+from zt_proxy.config.schema_identity import Provider
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 """What names of providers, routes and listeners look like: they appear in URLs, metrics and records."""

@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from zt_proxy.config.schema_base import Duration, Model, Rate, SecretText, Size, TlsVersion
+from zt_proxy.config.schema_base import Duration, Model, Rate, Size, TlsVersion
+from zt_proxy.config.schema_identity import Identity
 from zt_proxy.config.schema_machines import ClientCertificates, Integration, also_alone, one_or_many
 from zt_proxy.config.schema_routes import Route
 
@@ -62,75 +63,6 @@ class Portal(Model):
 
     url: str
     """Public origin, such as `https://auth.example.com`, with the port unless it is 443."""
-
-
-class Provider(Model):
-    """An OpenID provider, as the proxy is registered there."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"preset", "tenant", "private_key", "userinfo", "scim"})
-
-    issuer: str
-    """Issuer URL, exactly as the provider's discovery document spells it."""
-    client_id: str
-    """Client id of the registration."""
-    client_secret: SecretText | None = None
-    """Client secret, as `${env:NAME}` or `${file:PATH}`; left out only with `client_auth: none`."""
-    display_name: str | None = None
-    """Name on the sign-in page; the key of the provider if left out."""
-    scopes: list[str] = ["openid", "profile", "email"]
-    """Requested scopes; must contain `openid`."""
-    acr_values: list[str] = []
-    """Sent at sign-in; any one of them in the ID token counts as proof of a second factor."""
-    amr_values: list[str] | None = None
-    """Authentication methods (RFC 8176) of which any one counts as a second factor; left out: the usual ones."""
-    groups_claim: str = "groups"
-    """ID-token claim that lists a person's groups."""
-    claims: list[str] = []
-    """Further ID-token claims that rules may use."""
-    ca: str | None = None
-    """PEM file of the CA that signed the provider's certificate; left out: the system's."""
-    client_auth: Literal["client_secret_basic", "client_secret_post", "none"] = "client_secret_basic"
-    """How the proxy authenticates to the token endpoint (`none`: public client with PKCE)."""
-    algorithms: list[
-        Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-    ] = ["RS256", "ES256", "PS256", "EdDSA"]
-    """Signature algorithms accepted in ID tokens."""
-    max_age: Duration | None = None
-    """How old the provider's own session may be at a sign-in; left out: as the provider decides."""
-    timeout: Duration = 10.0
-    """Longest wait for an answer of the provider."""
-    insecure_no_mfa: bool = False
-    """Accept sign-ins for which the provider attests no second factor."""
-    insecure_http: bool = False
-    """Accept an `http:` issuer; only on a loopback address."""
-
-
-class Login(Model):
-    """Bounds of sign-ins that have been started and not finished."""
-
-    lifetime: Duration = 600.0
-    """How long a started sign-in can be finished."""
-    code_lifetime: Duration = 60.0
-    """How long the one-time code that carries a sign-in from the portal to an app's host is good."""
-    pending: int = Field(10_000, ge=1)
-    """Sign-ins under way at once."""
-    pending_per_address: int = Field(50, ge=1)
-    """The same from one client address."""
-    at_once: int = Field(32, ge=1)
-    """Sign-ins in exchange with one provider at once."""
-    waiting: int = Field(64, ge=1)
-    """Sign-ins that wait for their turn, over all providers; beyond that, 503 with `Retry-After`."""
-
-
-class Identity(Model):
-    """Who vouches for people."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"mfa", "passkeys", "totp", "directory", "scim"})
-
-    providers: dict[str, Provider]
-    """OpenID providers by name; with several the sign-in page asks."""
-    login: Login = Login()
-    """Bounds of unfinished sign-ins."""
 
 
 class Session(Model):
