@@ -9,7 +9,7 @@ from typing import Protocol
 
 from zt_proxy.core.clock import SystemClock
 from zt_proxy.core.keys import KeyRing
-from zt_proxy.core.session import Principal, Session
+from zt_proxy.core.session import Level, Principal, Proof, Session
 from zt_proxy.link.memory import MemoryLink
 from zt_proxy.link.messages import (
     AskHandler,
@@ -47,7 +47,7 @@ def session(sid: str = "s1", host: str = "flows.example.com") -> Session:
         last_activity=1.0,
         idle_timeout=900.0,
         absolute_deadline=43_201.0,
-        unlocks={"flows\x1frule": 2.0},
+        proofs={"flows\x1frule": Proof(2.0, Level.MULTI)},
     )
 
 

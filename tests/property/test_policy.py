@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zt_proxy.core.session import Principal, Session, unlock_key
+from zt_proxy.core.session import Level, Principal, Proof, Session, unlock_key
 from zt_proxy.core.types import Facts, Mode
 from zt_proxy.policy.compile import compile_rules
 from zt_proxy.policy.spec import Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
@@ -66,13 +66,26 @@ def subject_fits(rule: RuleSpec, who: Principal) -> bool:
 
 
 def is_public(rule: RuleSpec) -> bool:
-    narrowed = rule.users or rule.groups or rule.claims or rule.reauth is not None
+    narrowed = (
+        rule.users or rule.groups or rule.claims or rule.reauth is not None or rule.once or rule.level > Level.SINGLE
+    )
     return rule.audience is Audience.PUBLIC and (rule.effect is RuleEffect.DENY or not narrowed)
 
 
-def fresh(rule: RuleSpec, session: Session) -> bool:
-    proofs = [session.auth_time, session.unlocks.get(unlock_key("app", rule.id), 0.0)]
-    return rule.reauth is None or any(-30 <= NOW - proof <= rule.reauth for proof in proofs)
+def lacks(rule: RuleSpec, facts: Facts) -> str:
+    """What a rule misses of the proofs there are: nothing, a fresh one, or a strong one."""
+    session = facts.session
+    assert session is not None
+    if rule.once:
+        own = session.proofs.get(unlock_key("app", rule.id, f"{facts.method.decode()} {facts.path.decode()}"))
+        good = own is not None and own.level >= rule.level and -30 <= NOW - own.at <= 120
+        return "" if good else "reauth-required"
+    proofs = [Proof(session.auth_time, session.level), session.proofs.get(unlock_key("app", rule.id))]
+    strong = [proof for proof in proofs if proof is not None and proof.level >= rule.level]
+    if not strong:
+        return "mfa-required"
+    fresh = rule.reauth is None or any(-30 <= NOW - proof.at <= rule.reauth for proof in strong)
+    return "" if fresh else "reauth-required"
 
 
 def judge(rules: list[RuleSpec], facts: Facts) -> Outcome:
@@ -94,10 +107,10 @@ def judge(rules: list[RuleSpec], facts: Facts) -> Outcome:
         if rule.effect is RuleEffect.DENY:
             return "deny", "rule-denied", rule.id
     for rule in applying:
-        if fresh(rule, session):
+        if not lacks(rule, facts):
             return "allow", "public" if is_public(rule) else "rule-allowed", rule.id
     if applying:
-        return "reauth", "reauth-required", applying[0].id
+        return "reauth", lacks(applying[0], facts), applying[0].id
     return "deny", "no-rule-matched", ""
 
 
@@ -141,6 +154,8 @@ rules = st.builds(
     groups=tuples(["staff", "makers"], 1),
     claims=st.dictionaries(st.sampled_from(["c", "d"]), tuples(["1", "2"]), max_size=1),
     reauth=st.sampled_from([None, None, 60.0, 600.0]),
+    once=st.sampled_from([False, False, True]),
+    level=st.sampled_from([Level.SINGLE, Level.SINGLE, *Level]),
     mode=st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, Mode.REPORT, Mode.OFF]),
 )
 routes = st.builds(
@@ -165,14 +180,18 @@ principals = st.builds(
     claims=st.dictionaries(st.sampled_from(["c", "d"]), st.sampled_from(["1", "2", 1]), max_size=2),
 )
 sessions = st.builds(
-    lambda principal, mfa, age, unlocks: Session(
-        "s", "app.ex", principal, "", (), mfa, NOW - age, NOW - 3600, NOW, 1800.0, NOW + 3600,
-        {unlock_key("app", rule): NOW - 10 for rule in unlocks},
+    lambda principal, mfa, age, level, unlocks: Session(
+        "s", "app.ex", principal, "", (), mfa, NOW - age, NOW - 3600, NOW, 1800.0, NOW + 3600, level,
+        {unlock_key("app", *key): proof for key, proof in unlocks.items()},
     ),
     principals,
     st.sampled_from([True, True, False]),
     st.sampled_from([0.0, 100.0, 1000.0, -100.0]),
-    tuples(["r0", "r1"]),
+    st.sampled_from(Level),
+    st.dictionaries(
+        st.sampled_from([("r0",), ("r1",), ("r0", "GET /a"), ("r1", "GET /a/b"), ("r2", "POST /a")]),
+        st.builds(Proof, st.sampled_from([NOW, NOW - 10, NOW - 125, NOW + 31]), st.sampled_from(Level)),
+    ),
 )  # fmt: skip
 requests = st.builds(
     lambda method, path, session: Facts(
@@ -192,6 +211,9 @@ def test_the_compiled_policy_says_what_a_slow_reading_of_the_rules_says(route: R
         decision = policy.decide(facts)
         word = decision.challenge.value if decision.challenge else decision.effect.value
         assert ((word, decision.reason.value, decision.rule), decision.reported) == reference(route, facts)
+        asks_once = {rule.id for rule in route.rules if rule.once and rule.effect is RuleEffect.ALLOW}
+        spends = word == "allow" and decision.rule in asks_once and route.mode is Mode.ENFORCE
+        assert bool(decision.spend) == spends
 
 
 @settings(max_examples=200, deadline=None)

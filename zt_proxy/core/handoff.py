@@ -11,6 +11,7 @@ import msgspec
 
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.keys import KeyRing, b64decode, b64encode
+from zt_proxy.core.session import Level
 
 
 class Purpose(StrEnum):
@@ -33,12 +34,22 @@ class Handoff(msgspec.Struct, frozen=True, array_like=True):
     route: str = ""
     rule: str = ""
     max_age: float = 0.0
-    """REAUTH: seconds a proof may be old."""
+    """REAUTH: seconds a proof may be old; 0: any that is made now."""
     reason: str = ""
     idle: float = 0.0
     """LOGIN, when not 0: a portal session last active longer ago than this many seconds must prove itself anew."""
     absolute: float = 0.0
     """LOGIN, when not 0: likewise for a portal session created longer ago than this."""
+    sid: str = ""
+    """REAUTH: the session at the app's host that the proof is for."""
+    level: Level = Level.SINGLE
+    """REAUTH: how strong the proof has to be."""
+    request: str = ""
+    """REAUTH, when the proof is good once: the request that it is for, see `core.session.request_of`."""
+    window: bool = False
+    """REAUTH: asked in a small window, which closes itself afterwards."""
+    kept: str = ""
+    """REAUTH: the form that is kept until the proof is there."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import unquote_to_bytes
 
 from zt_proxy.core.errors import Reason
-from zt_proxy.core.session import ClaimValue, Principal, unlock_key
+from zt_proxy.core.session import ClaimValue, Level, Principal, unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Mode
 from zt_proxy.policy.engine import CompiledRule, Policy
 from zt_proxy.policy.machines import MachineRules
@@ -61,7 +61,7 @@ def _compile_rule(spec: RuleSpec, rules: RouteRules) -> CompiledRule:
     deny = spec.effect is RuleEffect.DENY
     narrowed = bool(spec.users or spec.groups or spec.claims)
     # Lists and a proof of identity have no meaning for strangers: an allow with them is not public, a deny still is.
-    public = spec.audience is Audience.PUBLIC and (deny or (not narrowed and spec.reauth is None))
+    public = spec.audience is Audience.PUBLIC and (deny or (not narrowed and not _asks(spec)))
     if public or (spec.audience is not Audience.MATCHING and not narrowed):
         subject: SubjectTest = _everyone
     else:
@@ -73,11 +73,30 @@ def _compile_rule(spec: RuleSpec, rules: RouteRules) -> CompiledRule:
         fits=_request_test(spec, deny, rules.case_insensitive),
         subject=subject,
         reauth=None if deny else spec.reauth,
+        once=not deny and spec.once,
+        level=spec.level,
         unlock=unlock_key(rules.route, spec.id),
         decision=_outright(spec.id, deny, public),
-        challenge=Decision(
-            Effect.CHALLENGE, Reason.REAUTH_REQUIRED, spec.id, ChallengeKind.REAUTH, max_age=spec.reauth or 0.0
-        ),
+        challenge=_step_up(spec, Reason.REAUTH_REQUIRED),
+        too_weak=_step_up(spec, Reason.MFA_REQUIRED),
+        plain=deny or not _asks(spec),
+    )
+
+
+def _asks(spec: RuleSpec) -> bool:
+    """The rule wants a proof of who the person is."""
+    return spec.once or spec.reauth is not None or spec.level > Level.SINGLE
+
+
+def _step_up(spec: RuleSpec, reason: Reason) -> Decision:
+    return Decision(
+        Effect.CHALLENGE,
+        reason,
+        spec.id,
+        ChallengeKind.REAUTH,
+        max_age=spec.reauth or 0.0,
+        level=spec.level,
+        once=spec.once,
     )
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from zt_proxy.core.clock import SKEW
 from zt_proxy.core.errors import Reason
-from zt_proxy.core.session import Principal, Session
+from zt_proxy.core.session import Level, Principal, Proof, Session, request_of
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 
 _LOGIN = Decision(Effect.CHALLENGE, Reason.LOGIN_REQUIRED, challenge=ChallengeKind.LOGIN)
@@ -21,6 +21,8 @@ _NOTHING_MATCHED = Decision(Effect.DENY, Reason.NO_RULE_MATCHED)
 _REPORT_ONLY = Decision(Effect.ALLOW, Reason.RULE_ALLOWED)
 
 
+ONCE = 120.0
+"""Seconds for which a proof that is good for one request waits for it."""
 REMEMBERED = 4096
 """Requests (method and path) per route whose fitting rules are remembered."""
 REMEMBERED_PATH = 256
@@ -38,12 +40,18 @@ class CompiledRule(NamedTuple):
     """Method and canonical path."""
     subject: Callable[[Principal], bool]
     reauth: float | None
+    once: bool
+    level: Level
     unlock: str
-    """Key of this rule's step-up in `Session.unlocks`."""
+    """Key of this rule's step-up in `Session.proofs`."""
     decision: Decision
-    """What it decides when it applies and needs no fresh proof."""
+    """What it decides when it applies and the proof is good enough."""
     challenge: Decision
     """What it decides when the proof is too old."""
+    too_weak: Decision
+    """What it decides when there is no proof of its level."""
+    plain: bool
+    """It asks for no proof beyond the sign-in's own."""
 
 
 class Policy:
@@ -90,7 +98,7 @@ class Policy:
             return False
         request = (method, path)
         rules = self._fitting.get(request) or self._fit(request)
-        return all(rule.reauth is None for rule in rules)
+        return all(rule.reauth is None and not rule.once for rule in rules)
 
     def _fit(self, request: tuple[bytes, bytes]) -> tuple[CompiledRule, ...]:
         """The rules in force that are about this request, remembered: which they are depends on nothing else."""
@@ -124,10 +132,11 @@ def _judge(rules: tuple[CompiledRule, ...], facts: Facts) -> Decision:
     for rule in rules:
         if not rule.subject(principal):
             continue
-        if rule.reauth is None or _fresh(session, rule.unlock, rule.reauth, facts.now):
-            return rule.decision
+        decision = rule.decision if rule.plain else _proven(session, rule, facts)
+        if decision.effect is not Effect.CHALLENGE:
+            return decision
         if challenge is None:
-            challenge = rule.challenge
+            challenge = decision
     return challenge or _NOTHING_MATCHED
 
 
@@ -149,12 +158,26 @@ def _judge_without_mfa(rules: tuple[CompiledRule, ...], principal: Principal) ->
     return _MFA
 
 
-def _fresh(session: Session, unlock: str, reauth: float, now: float) -> bool:
+def _proven(session: Session, rule: CompiledRule, facts: Facts) -> Decision:
+    """What the rule decides by what was proved: at the sign-in, or for this rule since (FIELD 17)."""
+    if rule.once:
+        key = f"{rule.unlock}\x1f{request_of(facts.method, facts.path)}"
+        proof = session.proofs.get(key)
+        if proof is not None and proof.level >= rule.level and _fresh(proof, ONCE, facts.now):
+            return replace(rule.decision, spend=key)
+        return rule.challenge
+    strong = False
+    for proof in (session.proved(), session.proofs.get(rule.unlock)):
+        if proof is not None and proof.level >= rule.level:
+            if rule.reauth is None or _fresh(proof, rule.reauth, facts.now):
+                return rule.decision
+            strong = True
+    return rule.challenge if strong else rule.too_weak
+
+
+def _fresh(proof: Proof, age: float, now: float) -> bool:
     """A proof from the future, beyond what clocks may differ, proves nothing."""
-    if -SKEW <= now - session.auth_time <= reauth:
-        return True
-    unlocked = session.unlocks.get(unlock)
-    return unlocked is not None and -SKEW <= now - unlocked <= reauth
+    return -SKEW <= now - proof.at <= age
 
 
 def _word(decision: Decision) -> str:
@@ -163,6 +186,8 @@ def _word(decision: Decision) -> str:
 
 def _without_effect(decision: Decision, facts: Facts, reported: list[str]) -> Decision:
     """A report-only route: what the rules would have done goes into `reported`, the person goes on."""
+    if decision.spend:
+        return _REPORT_ONLY
     if decision.effect is Effect.ALLOW or decision.challenge in {ChallengeKind.LOGIN, ChallengeKind.MFA}:
         return decision
     reported.append(f"route:{_word(decision)}:{decision.reason.value}")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zt_proxy.core.errors import ConfigurationError, Reason
-from zt_proxy.core.session import Principal, Session, unlock_key
+from zt_proxy.core.session import Level, Principal, Proof, Session, unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts, Mode
 from zt_proxy.policy.compile import compile_rules
 from zt_proxy.policy.spec import Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
@@ -183,12 +183,16 @@ class TestReauth:
 
     @pytest.mark.parametrize(("age", "fresh"), [(0, True), (300, True), (301, False), (-30, True), (-31, False)])
     def test_sign_in_or_a_step_up_for_this_rule_is_proof(self, age: float, fresh: bool) -> None:
-        for who in (session(auth_time=NOW - age), session(unlocks={unlock_key("app", "deploy"): NOW - age})):
+        for who in (
+            session(auth_time=NOW - age),
+            session(proofs={unlock_key("app", "deploy"): Proof(NOW - age, Level.SINGLE)}),
+        ):
             assert (decide([self.RULE], facts(who=who)).effect is Effect.ALLOW) is fresh
 
     def test_a_step_up_elsewhere_is_no_proof(self) -> None:
-        unlocks = {unlock_key("app", "other"): NOW, unlock_key("other", "deploy"): NOW}
-        assert decide([self.RULE], facts(who=session(unlocks=unlocks))).challenge is ChallengeKind.REAUTH
+        proof = Proof(NOW, Level.PHISHING_RESISTANT)
+        proofs = {unlock_key("app", "other"): proof, unlock_key("other", "deploy"): proof}
+        assert decide([self.RULE], facts(who=session(proofs=proofs))).challenge is ChallengeKind.REAUTH
 
     def test_a_rule_that_is_satisfied_outright_is_preferred(self) -> None:
         assert decide([self.RULE, allow("plain")], facts(who=session())).rule == "plain"

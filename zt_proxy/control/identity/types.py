@@ -7,7 +7,7 @@ import msgspec
 
 from zt_proxy.core.errors import ProviderError, Reason
 from zt_proxy.core.keys import Secret
-from zt_proxy.core.session import Principal
+from zt_proxy.core.session import Level, Principal
 
 
 class VerifiedLogin(msgspec.Struct, frozen=True):
@@ -26,6 +26,8 @@ class VerifiedLogin(msgspec.Struct, frozen=True):
     provider_sid: str | None
     """The provider's own session id (`sid`), by which it will later name the session to end."""
     provider: str
+    level: Level = Level.SINGLE
+    """How strong a proof the signed token attests, and what own factors added to it."""
 
 
 class LoginRefused(ProviderError):

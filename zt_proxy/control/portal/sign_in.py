@@ -16,7 +16,7 @@ from zt_proxy.control.portal.cookies import browser_of, is_login_cookie, new_log
 from zt_proxy.control.session.logins import Passage, Transaction, new_transaction
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.handoff import Handoff, Purpose, open_handoff
-from zt_proxy.core.session import Session
+from zt_proxy.core.session import Proof, Session
 
 log = structlog.get_logger(__name__)
 
@@ -211,7 +211,7 @@ async def _adopt(call: Call, transaction: Transaction, login: VerifiedLogin, ses
             sid = session.sid
         else:
             raise ClientError(Reason.LOGIN_OTHER_SUBJECT, "another person answered the step-up", status=403)
-        await sessions.unlock(sid, handoff.route, handoff.rule, login.auth_time)
+        await sessions.unlock(sid, handoff.route, handoff.rule, Proof(login.auth_time, login.level), handoff.request)
         return sid
     # Two tabs signed in at once (FIELD 8): ending the first tab's new session would undo its login on its way.
     if session is not None and same and session.created >= transaction.started:

@@ -37,5 +37,6 @@ class Live:
             last_activity=self.last_activity,
             idle_timeout=record.idle_timeout,
             absolute_deadline=record.absolute_deadline,
-            unlocks=record.unlocks,
+            level=record.level,
+            proofs=record.proofs,
         )

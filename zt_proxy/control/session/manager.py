@@ -35,7 +35,7 @@ from zt_proxy.core.clock import SKEW, Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing, b64encode
 from zt_proxy.core.private import private_directory
-from zt_proxy.core.session import Session, unlock_key
+from zt_proxy.core.session import Proof, Session, unlock_key
 from zt_proxy.link.messages import Invalidation
 
 CACHED = 100_000
@@ -129,7 +129,7 @@ class SessionManager:
             created=now,
             idle_timeout=self._settings.idle,
             absolute_deadline=now + self._settings.absolute,
-            unlocks={},
+            level=login.level,
             provider=login.provider,
             provider_sid=login.provider_sid,
             id_token=login.id_token,
@@ -215,8 +215,8 @@ class SessionManager:
 
     # a session changes
 
-    async def unlock(self, sid: str, route: str, rule: str, at: float) -> None:
-        """A step-up proved at `at` opens one rule of one route in this session (ZT-SESS-18).
+    async def unlock(self, sid: str, route: str, rule: str, proof: Proof, request: str = "") -> None:
+        """A step-up opens one rule of one route in this session (ZT-SESS-18), with `request` for that request once.
 
         The session's own `auth_time` stays. Raises ClientError(SESSION_UNKNOWN), UnavailableError.
         """
@@ -226,12 +226,27 @@ class SessionManager:
             live = self._live.get(sid)
             saved = False
             if live is not None:
-                record = live.record.unlocked(unlock_key(route, rule), at)
+                record = live.record.unlocked(unlock_key(route, rule, request), proof)
                 saved = await self._store.save_blob(sid, seal_record(self._ring, record), self._changes.sequence + 1)
                 live.record = record
                 self._changes.tell(sid, "unlocked")
         if not saved or sid in self._ended:
             raise ClientError(Reason.SESSION_UNKNOWN, "the session is over", status=401)
+
+    async def spend(self, sid: str, key: str) -> bool:
+        """Take a proof that is good once out of the session: of any number of callers exactly one gets True, once it
+        is durable that nobody gets it again. Raises UnavailableError."""
+        if await self._alive(sid) is None:
+            return False
+        async with self._changes.lock:
+            live = self._live.get(sid)
+            if live is None or key not in live.record.proofs or sid in self._ended:
+                return False
+            record = live.record.spent(key)
+            saved = await self._store.save_blob(sid, seal_record(self._ring, record), self._changes.sequence + 1)
+            live.record = record
+            self._changes.tell(sid, "proof-spent")
+        return saved and sid not in self._ended
 
     async def end(self, sid: str, reason: str) -> None:
         """End a session everywhere: its cookies and codes are dead when this returns, even if it raises.

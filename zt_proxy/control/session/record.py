@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from zt_proxy.core.keys import KeyRing, Secret
-from zt_proxy.core.session import Principal
+from zt_proxy.core.session import Level, Principal, Proof
 
 PURPOSE = "session-record"
+PROOFS = 256
+"""Step-ups that a session remembers: proofs that are good once have the path of a request in their key."""
 
 
 class SessionRecord(msgspec.Struct, frozen=True):
@@ -24,14 +26,28 @@ class SessionRecord(msgspec.Struct, frozen=True):
     created: float
     idle_timeout: float
     absolute_deadline: float
-    unlocks: Mapping[str, float]
     provider: str
     provider_sid: str | None
     id_token: Secret
+    level: Level = Level.SINGLE
+    """What the sign-in proved; an earlier version of the program did not say."""
+    proofs: Mapping[str, Proof] = {}
+    """See `Session.proofs`."""
 
-    def unlocked(self, key: str, at: float) -> "SessionRecord":
-        """With one more unlock; a newer proof is never replaced by an older one."""
-        return msgspec.structs.replace(self, unlocks={**self.unlocks, key: max(at, self.unlocks.get(key, 0.0))})
+    def unlocked(self, key: str, proof: Proof) -> "SessionRecord":
+        """With one more proof; at most `PROOFS` are kept, the newest.
+
+        For one rule the newer proof counts, of two at a time the stronger.
+        """
+        known = self.proofs.get(key)
+        if known is not None and (known.at, known.level) > (proof.at, proof.level):
+            proof = known
+        proofs = sorted({**self.proofs, key: proof}.items(), key=lambda each: each[1].at)
+        return msgspec.structs.replace(self, proofs=dict(proofs[-PROOFS:]))
+
+    def spent(self, key: str) -> "SessionRecord":
+        """Without the proof of this key."""
+        return msgspec.structs.replace(self, proofs={name: proof for name, proof in self.proofs.items() if name != key})
 
 
 def _encode_secret(value: Any) -> str:

@@ -5,11 +5,12 @@ elsewhere, or on the way to the portal, does not undo it.
 """
 
 from zt_proxy.core.errors import Reason
-from zt_proxy.core.session import unlock_key
+from zt_proxy.core.session import Level, Proof, unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision, Effect
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.session import CachedSession, SessionCache
 
+NEVER = Proof(0.0, Level.SINGLE)
 _IDLE = Decision(Effect.CHALLENGE, Reason.SESSION_IDLE, challenge=ChallengeKind.REAUTH)
 _EXPIRED = Decision(Effect.CHALLENGE, Reason.SESSION_EXPIRED, challenge=ChallengeKind.REAUTH)
 
@@ -17,7 +18,7 @@ _EXPIRED = Decision(Effect.CHALLENGE, Reason.SESSION_EXPIRED, challenge=Challeng
 def route_challenge(route: Route, entry: CachedSession, sessions: SessionCache, now: float) -> Decision | None:
     """The challenge that a route's tighter time-outs demand, or None."""
     session = entry.session
-    proven = session.unlocks.get(unlock_key(route.name, ""), 0.0)
+    proven = session.proofs.get(unlock_key(route.name, ""), NEVER).at
     if route.absolute_timeout is not None and now - max(session.created, proven) >= route.absolute_timeout:
         return _EXPIRED
     if route.idle_timeout is None:

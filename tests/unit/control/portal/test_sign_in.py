@@ -13,7 +13,7 @@ from zt_proxy.control.identity.types import LoginRefused
 from zt_proxy.core.errors import ClientError, ProviderError, Reason
 from zt_proxy.core.handoff import Purpose
 from zt_proxy.core.keys import b64encode
-from zt_proxy.core.session import unlock_key
+from zt_proxy.core.session import Level, Proof, unlock_key
 
 BACKGROUND = {"Sec-Fetch-Mode": "cors", "Accept": "*/*"}
 
@@ -282,7 +282,7 @@ async def test_a_step_up_asks_the_provider_with_force_and_unlocks_one_rule(lab: 
     assert after.sid == before.sid
     assert after.auth_time == before.auth_time
     assert after.absolute_deadline == before.absolute_deadline
-    assert after.unlocks == {unlock_key("builder", "deploy"): asked_at}
+    assert after.proofs == {unlock_key("builder", "deploy"): Proof(asked_at, Level.SINGLE)}
     for host, cookie in old.items():  # ZT-OIDC-01: the handles before the step-up are dead
         assert browser.cookies(host)[SESSION_COOKIE] != cookie
         browser.cookies(host)[SESSION_COOKIE] = cookie

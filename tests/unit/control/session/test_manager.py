@@ -10,12 +10,13 @@ import pytest
 
 from zt_proxy.control.identity.types import VerifiedLogin
 from zt_proxy.control.session.manager import SessionManager
+from zt_proxy.control.session.record import PROOFS
 from zt_proxy.control.session.sqlite import SqliteStore
 from zt_proxy.control.settings import SessionSettings
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing, Secret
-from zt_proxy.core.session import Principal, unlock_key
+from zt_proxy.core.session import Level, Principal, Proof, unlock_key
 from zt_proxy.link.messages import Invalidation
 
 HOST = "flows.example.com"
@@ -226,22 +227,50 @@ async def test_a_step_up_opens_one_rule_and_leaves_auth_time_alone(world: World)
     sid, cookie = await world.sign_in()
     before = await world.look_up(cookie)
     world.clock.advance(60)
-    await world.manager.unlock(sid, "builder", "deploy", world.clock.now())
+    proof = Proof(world.clock.now(), Level.MULTI)
+    await world.manager.unlock(sid, "builder", "deploy", proof)
     after = await world.look_up(cookie)
     assert before is not None
     assert after is not None
-    assert after == msgspec.structs.replace(before, unlocks={unlock_key("builder", "deploy"): world.clock.now()})
+    assert after == msgspec.structs.replace(before, proofs={unlock_key("builder", "deploy"): proof})
     assert world.changes[-1].sid == sid
 
 
 async def test_unlocks_made_at_the_same_time_are_all_kept(world: World) -> None:
     sid, cookie = await world.sign_in()
-    now = world.clock.now()
-    await asyncio.gather(*(world.manager.unlock(sid, "builder", f"rule-{n}", now) for n in range(8)))
+    proof = Proof(world.clock.now(), Level.MULTI)
+    await asyncio.gather(*(world.manager.unlock(sid, "builder", f"rule-{n}", proof) for n in range(8)))
     await world.reopen()
     session = await world.look_up(cookie)
     assert session is not None
-    assert len(session.unlocks) == 8
+    assert len(session.proofs) == 8
+
+
+async def test_a_proof_that_is_good_once_is_spent_by_exactly_one_also_after_a_restart(world: World) -> None:
+    sid, cookie = await world.sign_in()
+    key = unlock_key("builder", "deploy", "POST /flows")
+    await world.manager.unlock(sid, "builder", "deploy", Proof(world.clock.now(), Level.MULTI), "POST /flows")
+    found = await world.look_up(cookie)
+    assert found is not None
+    assert list(found.proofs) == [key]
+    spent = await asyncio.gather(*(world.manager.spend(sid, key) for _ in range(8)))
+    assert sorted(spent) == [False] * 7 + [True]
+    assert world.changes[-1].sid == sid
+    await world.reopen()
+    assert not await world.manager.spend(sid, key)
+    after = await world.look_up(cookie)
+    assert after is not None
+    assert not after.proofs
+
+
+async def test_a_session_remembers_no_more_than_its_newest_proofs(world: World) -> None:
+    sid, cookie = await world.sign_in()
+    for number in range(PROOFS + 3):
+        await world.manager.unlock(sid, "builder", f"rule-{number}", Proof(number, Level.MULTI))
+    session = await world.look_up(cookie)
+    assert session is not None
+    assert len(session.proofs) == PROOFS
+    assert unlock_key("builder", "rule-2") not in session.proofs
 
 
 @pytest.mark.case("ZT-SESS-10")
@@ -292,7 +321,7 @@ async def test_changes_are_numbered_without_gaps_also_over_a_restart(world: Worl
     sid, _ = await world.sign_in()
     await world.manager.issue_handle(sid, HOST)
     await world.reopen()
-    await world.manager.unlock(sid, "builder", "deploy", world.clock.now())
+    await world.manager.unlock(sid, "builder", "deploy", Proof(world.clock.now(), Level.MULTI))
     await asyncio.gather(world.manager.end(sid, "a"), world.manager.issue_handle((await world.sign_in())[0], OTHER))
     numbers = [change.sequence for change in world.changes]
     assert numbers == list(range(1, len(numbers) + 1))
