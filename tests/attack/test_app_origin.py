@@ -14,7 +14,7 @@ from tests.lab.ws import HANDSHAKE
 NAVIGATION = b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nAccept: text/html\r\n"
 SAME = b"Sec-Fetch-Site: same-origin\r\n"
 AT_PORTAL_ALONE = (
-    "/.zt/", "/.zt", "/.zt/me", "/.zt/admin", "/.zt/admin/", "/.zt/admin/users", "/.zt/enrol", "/.zt/enrolment",
+    "/.zt/", "/.zt", "/.zt/me", "/.zt/me/end", "/.zt/me/end-all", "/.zt/me/codes", "/.zt/not-me", "/.zt/admin", "/.zt/admin/", "/.zt/admin/users", "/.zt/enrol", "/.zt/enrolment",
     "/.zt/passkeys", "/.zt/totp", "/.zt/approve", "/.zt/approval", "/.zt/scim/v2/Users", "/.zt/egress", "/.zt/callback",
     "/.zt/sign-in", "/.zt/signed-out", "/.zt/keys", "/.zt/metrics", "/.zt/healthz", "/.zt/resume/", "/.zt/session/x",
     "/.zt/jwks.json/", "/.zt/SESSION", "/.ZT/session/../me", "/.zt//session", "/.zt/session;x", "/.zt/%73ession/me",
@@ -46,7 +46,12 @@ async def test_the_places_of_an_apps_host_take_one_method_each_and_tell_little()
             for method in ("TRACE", "CONNECT"):
                 assert (await lab.get(path, cookie, method=method)).status in {400, 405}
         state = json.loads((await lab.get("/.zt/session", cookie)).body)
-        assert set(state) == {"signed_in", "expires_in", "idle_in"}
+        assert set(state) == {
+            "signed_in", "who", "level", "proved_at", "now", "idle_deadline", "absolute_deadline"
+        }  # fmt: skip
+        for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+            reply = await lab.get("/.zt/activity", cookie, ORIGIN + SAME + b"Content-Length: 0\r\n", method=method)
+            assert reply.status in {404, 405}, method
         assert json.loads((await lab.get("/.zt/session")).body) == {"signed_in": False}
         keys = json.loads((await lab.get("/.zt/jwks.json")).body)["keys"]
         assert keys

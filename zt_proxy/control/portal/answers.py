@@ -54,6 +54,13 @@ def json_answer(call: Call, body: bytes, *, max_age: int | None = None) -> web.R
     return response
 
 
+def empty(call: Call) -> web.Response:
+    """204 No Content."""
+    response = _answer(call, 204, b"", "text/plain")
+    del response.headers["Content-Type"]
+    return response
+
+
 def failure(call: Call, error: ZtError) -> web.Response:
     """The same reason as a page for people and as problem details for programs. The detail stays inside."""
     if call.navigation:

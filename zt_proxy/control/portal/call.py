@@ -102,6 +102,12 @@ class Call:
         return unique(self.request.raw_path.partition("?")[2])
 
     @property
+    def origin(self) -> str:
+        """Of the host that was asked: the portal's, or the app's."""
+        settings = self.portal.settings
+        return settings.portal_origin if self.host == settings.portal_host else settings.apps[self.host].origin
+
+    @property
     def path(self) -> str:
         """As it came, without the query: nothing is decoded before the closed list was asked."""
         return self.request.raw_path.partition("?")[0]

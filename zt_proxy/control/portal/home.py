@@ -1,4 +1,4 @@
-"""The portal's own page, the state of a session for the app's script, and the public keys."""
+"""The portal's own page, and the public keys."""
 
 import msgspec
 from aiohttp import web
@@ -30,20 +30,6 @@ async def home(call: Call) -> web.StreamResponse:
         apps=[(", ".join(app.route_names), app.host, app.origin + "/") for app in portal.settings.apps.values()],
         provider=provider.display_name if provider is not None else session.principal.provider,
         remaining=_duration(session.absolute_deadline - now),
-    )
-
-
-async def session_state(call: Call) -> web.StreamResponse:
-    """GET /.zt/session: how long this session lasts, in seconds; not whose it is. Asking is not activity."""
-    session = await call.session()
-    if session is None:
-        return json_answer(call, msgspec.json.encode({"signed_in": False}))
-    now = call.portal.clock.now()
-    expires_in = max(0, int(session.absolute_deadline - now))
-    idle_in = max(0, int(session.last_activity + session.idle_timeout - now))
-    return json_answer(
-        call,
-        msgspec.json.encode({"signed_in": True, "expires_in": expires_in, "idle_in": min(idle_in, expires_in)}),
     )
 
 

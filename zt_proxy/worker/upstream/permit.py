@@ -33,11 +33,21 @@ class InternalPlace(StrEnum):
     SIGN_IN = "/.zt/sign-in"
     CALLBACK = "/.zt/callback"
     SIGNED_OUT = "/.zt/signed-out"
+    ACTIVITY = "/.zt/activity"
+    ME = "/.zt/me"
+    ME_END = "/.zt/me/end"
+    ME_END_ALL = "/.zt/me/end-all"
+    ME_DEVICE = "/.zt/me/device"
+    ME_RENAME = "/.zt/me/rename"
+    ME_REMOVE = "/.zt/me/remove"
+    ME_CODES = "/.zt/me/codes"
+    NOT_ME = "/.zt/not-me"
 
 
 _ON_APP_HOSTS = {
     InternalPlace.RESUME: (b"GET",),
     InternalPlace.SESSION_STATE: (b"GET",),
+    InternalPlace.ACTIVITY: (b"POST",),
     InternalPlace.JWKS: (b"GET", b"HEAD"),
     InternalPlace.SIGN_OUT: (b"GET",),
 }
@@ -50,6 +60,14 @@ _ON_PORTAL = {
     InternalPlace.JWKS: (b"GET", b"HEAD"),
     InternalPlace.SIGN_OUT: (b"GET", b"POST"),
     InternalPlace.SIGNED_OUT: (b"GET",),
+    InternalPlace.ME: (b"GET",),
+    InternalPlace.ME_END: (b"POST",),
+    InternalPlace.ME_END_ALL: (b"POST",),
+    InternalPlace.ME_DEVICE: (b"POST",),
+    InternalPlace.ME_RENAME: (b"POST",),
+    InternalPlace.ME_REMOVE: (b"POST",),
+    InternalPlace.ME_CODES: (b"POST",),
+    InternalPlace.NOT_ME: (b"GET", b"POST"),
 }
 _APP_PLACES = {place.value.encode(): (place, methods) for place, methods in _ON_APP_HOSTS.items()}
 _PORTAL_PLACES = {place.value.encode(): (place, methods) for place, methods in _ON_PORTAL.items()}
