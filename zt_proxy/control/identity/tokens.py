@@ -15,7 +15,9 @@ from zt_proxy.core.keys import b64decode
 MAX_TOKEN = 384 * 1024
 """Characters: 5,000 groups named by UUID fit, and parsing stays at a few milliseconds."""
 MAX_HEADER = 4 * 1024
-_TYPES = frozenset({"jwt", "application/jwt"})
+ID_TOKEN = frozenset({"jwt", "application/jwt"})
+LOGOUT_TOKEN = frozenset({"logout+jwt", "application/logout+jwt", *ID_TOKEN})
+"""OpenID Connect Back-Channel Logout 1.0 §2.4 recommends a type of its own; older providers send `JWT`."""
 # Ways for a token to bring or name its own key. None is ever followed; a token that tries is refused (ZT-JWT-03, 06).
 _OWN_KEY = frozenset({"jwk", "jku", "x5u", "x5c"})
 
@@ -51,9 +53,12 @@ class TokenVerifier:
         self._jws = PyJWS(algorithms=list(algorithms))
         self._keys = keys
 
-    async def verify(self, token: str) -> VerifiedToken:
-        """Raises ProviderError: LOGIN_TOKEN_INVALID, or PROVIDER_… when the keys cannot be had."""
-        header, payload = read_compact(token, self._algorithms)
+    async def verify(self, token: str, types: frozenset[str] = ID_TOKEN) -> VerifiedToken:
+        """`types` are the values of `typ` that are meant; a token without one passes for any of them.
+
+        Raises ProviderError: LOGIN_TOKEN_INVALID, or PROVIDER_… when the keys cannot be had.
+        """
+        header, payload = read_compact(token, self._algorithms, types)
         for candidate in await self._keys.find(header.kid, header.alg):
             try:
                 verified = self._jws.decode_complete(token, candidate.key, algorithms=[header.alg])
@@ -65,7 +70,7 @@ class TokenVerifier:
         raise token_error("ID token: no key of the provider verifies the signature")
 
 
-def read_compact(token: object, algorithms: frozenset[str]) -> tuple[Header, bytes]:
+def read_compact(token: object, algorithms: frozenset[str], types: frozenset[str] = ID_TOKEN) -> tuple[Header, bytes]:
     """Split and check a token before any cryptography. Raises ProviderError(LOGIN_TOKEN_INVALID)."""
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN:
         raise token_error("ID token: not a string of acceptable size")
@@ -78,10 +83,10 @@ def read_compact(token: object, algorithms: frozenset[str]) -> tuple[Header, byt
         raw_header, payload, _ = (b64decode(part) for part in parts)
     except ValueError:
         raise token_error("ID token: not canonical base64url") from None
-    return _check_header(_parse(raw_header, "header"), algorithms), payload
+    return _check_header(_parse(raw_header, "header"), algorithms, types), payload
 
 
-def _check_header(header: Mapping[str, Any], algorithms: frozenset[str]) -> Header:
+def _check_header(header: Mapping[str, Any], algorithms: frozenset[str], types: frozenset[str]) -> Header:
     if "crit" in header or "b64" in header:
         raise token_error("ID token: header has extensions that are not understood (RFC 7515 §4.1.11)")
     if _OWN_KEY & header.keys():
@@ -93,8 +98,8 @@ def _check_header(header: Mapping[str, Any], algorithms: frozenset[str]) -> Head
     if "kid" in header and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID):
         raise token_error("ID token: kid is not a short string")
     typ = header.get("typ", "JWT")
-    if not isinstance(typ, str) or typ.lower() not in _TYPES:  # RFC 8725 §3.11: an access or logout token is not one
-        raise token_error("ID token: typ is not JWT")
+    if not isinstance(typ, str) or typ.lower() not in types:  # RFC 8725 §3.11: an access or logout token is no ID token
+        raise token_error("ID token: typ is of another kind of token")
     return Header(alg=alg, kid=kid)
 
 
