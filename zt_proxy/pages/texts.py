@@ -126,6 +126,44 @@ TEXTS: dict[Reason, Text] = {
         "A script wanted to stand between your browser and every address of this site, the sign-in's included.",
         "",
     ),
+    Reason.FACTOR_WRONG: Text(
+        "That was not accepted",
+        "The code or passkey is not one of yours, was used before, or came too late.",
+        "Try again. Each code works once: wait for the next one if you have just used it.",
+    ),
+    Reason.FACTOR_LOCKED: Text(
+        "Too many wrong codes",
+        "Codes are not looked at for a while after several wrong ones.",
+        "Wait, or use your passkey.",
+    ),
+    Reason.FACTOR_UNKNOWN: Text(
+        "No such sign-in method",
+        "This account has no passkey or authenticator app of this kind, or it was removed.",
+        "Use another one, or ask an administrator to let you start afresh.",
+    ),
+    Reason.FACTOR_LAST: Text(
+        "This is your last sign-in method",
+        "Without it you could not confirm that it is you.",
+        "Add another one first, or confirm with this one before you remove it.",
+    ),
+    Reason.FACTOR_TOO_MANY: Text(
+        "Too many sign-in methods", "This account has as many as it may have.", "Remove one that you do not use."
+    ),
+    Reason.FACTOR_NOT_ACCEPTED: Text(
+        "This kind of sign-in method is not accepted",
+        "Your organisation accepts other kinds, or passkeys of certain makes only.",
+        "Use another one, or ask an administrator which are accepted.",
+    ),
+    Reason.ENROLMENT_NOT_GRANTED: Text(
+        "An administrator has to allow this first",
+        "Your organisation wants to know who adds a sign-in method.",
+        "Ask an administrator for permission, then come back.",
+    ),
+    Reason.ENROLMENT_NOT_FRESH: Text(
+        "Please sign in again first",
+        "A sign-in method is added only soon after you proved who you are.",
+        "Sign in again and you will be returned.",
+    ),
     Reason.CERTIFICATE_REQUIRED: Text(
         "A client certificate is needed", "This address is for integrations that show their certificate.", ""
     ),
