@@ -81,9 +81,11 @@ class Reason(StrEnum):
     LOGIN_MFA_MISSING = "login-mfa-missing"
     LOGIN_NOT_FRESH = "login-not-fresh"
     LOGIN_GROUPS_OVERAGE = "login-groups-overage"
+    LOGIN_ENDED = "login-ended"
     LOGIN_TOO_MANY = "login-too-many"
     LOGIN_BUSY = "login-busy"
     HANDOFF_INVALID = "handoff-invalid"
+    LOGOUT_TOKEN_INVALID = "logout-token-invalid"  # noqa: S105
     PROVIDER_UNREACHABLE = "provider-unreachable"
     PROVIDER_INVALID = "provider-invalid"
     # the platform behind

@@ -257,6 +257,11 @@ TEXTS: dict[Reason, Text] = {
         "Your account is in more groups than your identity provider puts into one sign-in.",
         "Ask your administrator to limit the groups that are sent for this application.",
     ),
+    Reason.LOGIN_ENDED: Text(
+        "You were signed out meanwhile",
+        "Your identity provider ended this sign-in while it was on its way.",
+        "Sign in again.",
+    ),
     Reason.LOGIN_TOO_MANY: Text(
         "Too many sign-ins", "More sign-ins are under way than can be kept.", "Wait a minute and try again."
     ),
@@ -267,6 +272,11 @@ TEXTS: dict[Reason, Text] = {
     ),
     Reason.HANDOFF_INVALID: Text(
         "This link does not work", "The link is damaged, too old, or was not made by this proxy.", _AGAIN
+    ),
+    Reason.LOGOUT_TOKEN_INVALID: Text(
+        "This sign-out does not verify",
+        "The message was not signed by a known identity provider for this proxy, is too old, or came twice.",
+        _PROVIDER,
     ),
     Reason.PROVIDER_UNREACHABLE: Text(
         "Signing in is not possible right now", "Your identity provider does not answer.", _PROVIDER
