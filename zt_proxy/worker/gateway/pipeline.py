@@ -25,7 +25,7 @@ from zt_proxy.worker.gateway import browser, outgoing
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted, Way
 from zt_proxy.worker.gateway.machines import Machines
 from zt_proxy.worker.gateway.respond import Responder
-from zt_proxy.worker.gateway.routes import Route, RouteTable
+from zt_proxy.worker.gateway.routes import NewRelay, Route, RouteTable
 from zt_proxy.worker.gateway.streams import WebSocketTunnel
 from zt_proxy.worker.gateway.timeouts import route_challenge
 from zt_proxy.worker.identify.assertion import AssertionSigner
@@ -450,15 +450,16 @@ class Gateway:
 
     def _forward(self, x: Exchange, route: Route, permit: Permitted) -> None:
         assert x.target is not None
-        entry = x.session
+        entry, make = x.session, route.relay
         if entry is not None:
             identity = route.identity.lines(entry.session)
         elif x.machine is not None:
             identity = route.identity.machine(x.machine.machine)
+            make = Relay  # an integration reads no pages
         else:
             identity = route.identity.anonymous()
         request = outgoing.request_head(x, route, x.target, identity)
-        self._relay(x, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
+        self._relay(x, make, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
 
     def _to_portal(self, x: Exchange) -> None:
         """The proxy's own places: a closed list, served by the portal behind its private socket (ZT-APP-01)."""
@@ -472,7 +473,8 @@ class Gateway:
         sid = x.session.session.sid if x.session is not None else None
         identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)
         request = outgoing.portal_head(x, x.target, identity, self._own_pairs(head.noted[COOKIE]))
-        self._relay(x, permit, self.portal_pool, request, self.responder.response_lines(x, None), PORTAL_BODY_LIMIT)
+        lines = self.responder.response_lines(x, None)
+        self._relay(x, Relay, permit, self.portal_pool, request, lines, PORTAL_BODY_LIMIT)
 
     def _own_pairs(self, header: bytes | None) -> bytes:
         """The proxy's own cookies of a Cookie header, for the portal; none if any is there twice."""
@@ -482,11 +484,18 @@ class Gateway:
         return b"" if repeated else b"; ".join(b"%b=%b" % pair for pair in found.items())
 
     def _relay(
-        self, x: Exchange, permit: Permitted | Internal, pool: UpstreamPool, request: bytes, extra: bytes, limit: int
+        self,
+        x: Exchange,
+        make: NewRelay,
+        permit: Permitted | Internal,
+        pool: UpstreamPool,
+        request: bytes,
+        extra: bytes,
+        limit: int,
     ) -> None:
         if not x.head.ordinary and x.head.noted[EXPECT] is not None and x.head.has_body:
             x.connection.write(CONTINUE)
-        relay = x.relay = Relay(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
+        relay = x.relay = make(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
         if x.head.ordinary:
             relay.request_ended = x.request_ended
         pool.take(relay)

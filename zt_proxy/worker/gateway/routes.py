@@ -1,13 +1,23 @@
 """Host and path → route. Compiled once; a look-up costs one dict access per path segment, however many routes."""
 
+from collections.abc import Callable
+
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.policy.engine import Policy
 from zt_proxy.policy.machines import MachineRules
 from zt_proxy.policy.templates import compile_paths
 from zt_proxy.worker.identify.headers import IdentityHeaders
 from zt_proxy.worker.settings import RouteSettings
+from zt_proxy.worker.upstream.permit import Internal, Permitted
 from zt_proxy.worker.upstream.pool import UpstreamPool
+from zt_proxy.worker.upstream.relay import Client, Owner, Relay
+from zt_proxy.worker.wire.head import RequestHead
 from zt_proxy.worker.wire.target import allowed_flags
+
+NewRelay = Callable[
+    [Permitted | Internal, Owner, Client, UpstreamPool, RequestHead, bytes, bytes, int, frozenset[bytes]], Relay
+]
+"""What makes the relay of a request: `Relay` itself, or what a route puts in its place."""
 
 
 class Route:
@@ -32,6 +42,7 @@ class Route:
         "pool",
         "prefix",
         "preserve_host",
+        "relay",
         "root_service_worker",
         "settings",
         "strip_prefix",
@@ -55,6 +66,7 @@ class Route:
         self.policy = policy
         self.machines = machines
         self.identity = identity
+        self.relay: NewRelay = Relay
         self.audience = settings.audience
         self.body_limit = settings.body_limit
         self.strip_prefix = settings.strip_prefix
