@@ -13,6 +13,7 @@ from tests.lab.idp import ABSENT, CLIENT_ID, CLIENT_SECRET, MockIdp
 from tests.lab.relying_party import SignInLab
 from zt_proxy.control.identity.types import LoginRefused
 from zt_proxy.core.errors import ProviderError, Reason
+from zt_proxy.core.session import Level
 
 VERIFIER = "verifier-of-this-very-browser-0123456789-abcdef"
 
@@ -376,11 +377,11 @@ async def test_a_token_without_groups_roles_or_name_is_accepted(lab):
         {"acr": True, "amr": [True]},
     ],
 )
-async def test_a_sign_in_without_an_attested_second_factor_is_refused(lab, claims):
-    lab.configure(acr_values=("gold",))
+async def test_a_sign_in_without_an_attested_second_factor_is_said_to_have_none(lab, claims):
+    lab.configure(acr={"gold": Level.MULTI})
     lab.idp.claims.update(claims)
-    error = await lab.refusal()
-    assert (error.reason, error.status) == (Reason.LOGIN_MFA_MISSING, 403)
+    login = await lab.sign_in()
+    assert (login.mfa, login.level) == (False, Level.SINGLE)
 
 
 @pytest.mark.case("ZT-OIDC-14")
@@ -388,28 +389,74 @@ async def test_only_the_signed_token_attests_and_the_token_response_beside_it_do
     lab.idp.claims.update(acr=ABSENT, amr=ABSENT)
     lab.idp.token_response.update(acr="gold", amr=["mfa"])
     lab.idp.response.update(acr="gold", amr="mfa")
-    lab.configure(acr_values=("gold",))
-    assert await lab.refused() is Reason.LOGIN_MFA_MISSING
+    lab.configure(acr={"gold": Level.MULTI})
+    assert (await lab.sign_in()).level is Level.SINGLE
     assert lab.idp.requests["other"] == 0  # no userinfo call
 
 
 @pytest.mark.case("ZT-OIDC-14")
 async def test_either_claim_is_enough_and_the_insecure_switch_is_its_own_way(lab):
-    lab.configure(acr_values=("silver", "gold"))
+    lab.configure(acr={"silver": Level.MULTI, "gold": Level.PHISHING_RESISTANT})
     lab.idp.claims.update(acr="gold", amr=ABSENT)
-    assert (await lab.sign_in()).mfa
+    assert (await lab.sign_in()).level is Level.PHISHING_RESISTANT
     lab.idp.claims.update(acr=ABSENT, amr=["pwd", "mfa"])
-    assert (await lab.sign_in()).mfa
+    login = await lab.sign_in()
+    assert (login.mfa, login.level) == (True, Level.MULTI)
     lab.configure(insecure_no_mfa=True)
     lab.idp.claims.update(acr=ABSENT, amr=ABSENT)
-    assert (await lab.sign_in()).mfa
+    login = await lab.sign_in()
+    assert (login.mfa, login.level) == (True, Level.SINGLE)  # let in, and still not said to have shown two
 
 
 @pytest.mark.case("ZT-OIDC-14")
 async def test_an_empty_list_of_accepted_values_accepts_nothing(lab):
-    lab.configure(acr_values=(), amr_values=())
-    lab.idp.claims.update(acr="", amr=[])
-    assert await lab.refused() is Reason.LOGIN_MFA_MISSING
+    lab.configure(acr={}, amr={})
+    for amr in ([], ["mfa"], ["pwd", "otp"]):
+        lab.idp.claims.update(acr="", amr=amr)
+        assert not (await lab.sign_in()).mfa
+
+
+@pytest.mark.case("ZT-OIDC-14")
+@pytest.mark.parametrize(
+    ("amr", "level"),
+    [
+        (["mfa"], Level.MULTI),
+        (["pwd", "otp"], Level.MULTI),
+        (["pwd", "sms"], Level.MULTI),
+        (["pin", "sc"], Level.MULTI),
+        (["hwk", "fpt"], Level.MULTI),
+        (["pwd", "hwk", "face", "user"], Level.MULTI),
+        (["otp"], Level.SINGLE),
+        (["sms"], Level.SINGLE),
+        (["face"], Level.SINGLE),
+        (["hwk"], Level.SINGLE),
+        (["sc"], Level.SINGLE),
+        (["pwd", "pin", "kba"], Level.SINGLE),
+        (["otp", "sms", "hwk"], Level.SINGLE),
+        (["face", "fpt"], Level.SINGLE),
+        (["pwd", "geo", "rba", "user", "wia", "mca"], Level.SINGLE),
+        (["pwd", "phr", "fido"], Level.SINGLE),
+        (["pwd", ["otp"]], Level.SINGLE),
+        ("pwd otp", Level.SINGLE),
+    ],
+)
+async def test_two_kinds_of_factor_are_two_and_twice_the_same_kind_is_one(lab, amr, level):
+    lab.idp.claims.update(acr=ABSENT, amr=amr)
+    assert (await lab.sign_in()).level is level
+
+
+@pytest.mark.case("ZT-OIDC-14")
+async def test_the_operators_words_count_alone_and_the_strongest_of_them(lab):
+    lab.configure(amr={"otp": Level.MULTI, "hwk": Level.PHISHING_RESISTANT})
+    for amr, level in (
+        (["otp"], Level.MULTI),
+        (["otp", "hwk"], Level.PHISHING_RESISTANT),
+        (["pwd", "sms"], Level.SINGLE),
+        (["mfa"], Level.SINGLE),
+        ([""], Level.SINGLE),
+    ):
+        lab.idp.claims.update(acr=ABSENT, amr=amr)
+        assert (await lab.sign_in()).level is level
 
 
 # ZT-OIDC-17: times

@@ -9,8 +9,8 @@ from yarl import URL
 from zt_proxy.control.identity.provider import OidcProvider
 from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.clock import SystemClock
-from zt_proxy.core.errors import ProviderError, Reason
 from zt_proxy.core.keys import Secret
+from zt_proxy.core.session import Level
 
 CALLBACK = "https://auth.zt.test/.zt/callback"
 
@@ -22,7 +22,7 @@ class Person:
 
     def __init__(self, idp, http, **settings):
         self.idp, self.http = idp, http
-        values = {"acr_values": ("urn:zt:mfa",), "amr_values": (), "client_secret": Secret("zt-secret"), **settings}
+        values = {"acr": {"urn:zt:mfa": Level.MULTI}, "amr": {}, "client_secret": Secret("zt-secret"), **settings}
         self.party = OidcProvider(
             ProviderSettings(name="real", display_name="Real", issuer=idp.issuer, client_id="zt", **values),
             redirect_uri=CALLBACK,
@@ -87,10 +87,9 @@ async def test_a_person_with_two_factors_signs_in(at, algorithm):
     assert (login.acr, login.amr, login.mfa) == ("urn:zt:mfa", ("pwd", "otp"), True)
 
 
-async def test_a_person_with_one_factor_is_refused(at):
-    with pytest.raises(ProviderError) as caught:
-        await at().sign_in("nina")
-    assert caught.value.reason is Reason.LOGIN_MFA_MISSING
+async def test_a_person_with_one_factor_has_shown_one(at):
+    login = await at().sign_in("nina")
+    assert (login.mfa, login.level) == (False, Level.SINGLE)
 
 
 async def test_a_second_sign_in_uses_the_providers_session_and_a_forced_one_does_not(at):

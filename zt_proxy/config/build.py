@@ -12,10 +12,11 @@ from zt_proxy.config.files import cores, files, references
 from zt_proxy.config.load import Loaded
 from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
 from zt_proxy.config.schema import Listener, Schema
-from zt_proxy.config.schema_identity import Provider
+from zt_proxy.config.schema_identity import Levels, Provider
 from zt_proxy.config.schema_routes import Match, Route, Rule, To
 from zt_proxy.config.secrets import resolve
 from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, ProviderSettings, SessionSettings
+from zt_proxy.core.session import Level
 from zt_proxy.core.types import Mode
 from zt_proxy.policy.spec import Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
 from zt_proxy.worker.settings import (
@@ -189,7 +190,6 @@ def insecure_switches(schema: Schema) -> list[str]:
 
 
 def _provider(name: str, provider: Provider, base: Path) -> ProviderSettings:
-    optional = {} if provider.amr_values is None else {"amr_values": tuple(provider.amr_values)}
     return ProviderSettings(
         name=name,
         display_name=provider.display_name or name,
@@ -198,7 +198,10 @@ def _provider(name: str, provider: Provider, base: Path) -> ProviderSettings:
         client_secret=resolve(provider.client_secret, base) if provider.client_secret else None,
         client_auth=provider.client_auth,
         scopes=tuple(provider.scopes),
-        acr_values=tuple(provider.acr_values),
+        acr=_levels(provider.acr, provider.acr_values),
+        amr=None
+        if provider.amr is None and provider.amr_values is None
+        else _levels(provider.amr, provider.amr_values),
         insecure_no_mfa=provider.insecure_no_mfa,
         groups_claim=provider.groups_claim,
         claims=tuple(provider.claims),
@@ -206,8 +209,15 @@ def _provider(name: str, provider: Provider, base: Path) -> ProviderSettings:
         algorithms=tuple(provider.algorithms),
         timeout=provider.timeout,
         max_age=provider.max_age,
-        **optional,
     )
+
+
+def _levels(levels: Levels | None, multi: list[str] | None) -> dict[str, Level]:
+    """Value → what it attests. `check` refuses a value that stands twice."""
+    found = dict.fromkeys(multi or (), Level.MULTI)
+    for level, values in (levels or Levels()).by_level().values():
+        found |= dict.fromkeys(values, level)
+    return found
 
 
 def _route(

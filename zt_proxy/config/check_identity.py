@@ -5,7 +5,10 @@ import re
 from zt_proxy.config import names
 from zt_proxy.config.certificates import check_authorities
 from zt_proxy.config.check import Checking
-from zt_proxy.config.schema_identity import Provider
+from zt_proxy.config.problems import Mark
+from zt_proxy.config.schema_base import Model
+from zt_proxy.config.schema_identity import Levels, Provider
+from zt_proxy.core.session import Level
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 """What names of providers, routes and listeners look like: they appear in URLs, metrics and records."""
@@ -46,28 +49,47 @@ def _provider(checking: Checking, name: str, provider: Provider) -> None:
         problems.warning(
             provider.at("insecure_no_mfa"), f"people of `{name}` get in without a second factor (insecure_no_mfa)"
         )
-    elif provider.amr_values == [] and not provider.acr_values and provider.complete("amr_values"):
-        problems.error(
-            provider.at("amr_values"), "nothing would count as a second factor", "`acr_values` or `amr_values`"
-        )
+    elif _nothing_counts(provider):
+        key = "amr" if provider.amr is not None else "amr_values"
+        problems.error(provider.at(key), "nothing would count as a second factor", "`acr` or `amr`")
     _factors(checking, provider)
     if provider.ca is not None:
         checking.attempt(provider.at("ca"), check_authorities, checking.path(provider.ca))
 
 
+def _nothing_counts(provider: Provider) -> bool:
+    """Whether the operator's own lists leave no value that attests two factors."""
+    keys = ("acr", "acr_values", "amr", "amr_values")
+    if (provider.amr is None and provider.amr_values is None) or not all(map(provider.complete, keys)):
+        return False
+    levels = [each for each in (provider.acr, provider.amr) if each is not None]
+    return not (
+        provider.acr_values or provider.amr_values or any(each.multi or each.phishing_resistant for each in levels)
+    )
+
+
 def _factors(checking: Checking, provider: Provider) -> None:
-    """Values that would count as a second factor although they are none."""
-    for key, values in (("acr_values", provider.acr_values), ("amr_values", provider.amr_values or [])):
-        for index, value in enumerate(values):
-            if not value or any(letter.isspace() for letter in value):
-                checking.problems.error(provider.at(key, index), f"`{value}` is no value of `{key}`")
-    for index, value in enumerate(provider.amr_values or []):
-        if value in _KNOWLEDGE:
-            checking.problems.error(
-                provider.at("amr_values", index),
-                f"`{value}` alone is no second factor",
-                "`insecure_no_mfa: true`, to ask for none",
-            )
+    """Values that say nothing, say two things, or would count as a second factor although they are none."""
+    for claim, levels, short in (
+        ("acr", provider.acr, provider.acr_values),
+        ("amr", provider.amr or Levels(), provider.amr_values or []),
+    ):
+        listed: list[tuple[Model, str, Level, list[str]]] = [(provider, claim + "_values", Level.MULTI, short)]
+        listed += [(levels, key, level, values) for key, (level, values) in levels.by_level().items()]
+        seen: set[str] = set()
+        for model, key, level, values in listed:
+            for index, value in enumerate(values):
+                _value(checking, model.at(key, index), key if model is provider else claim, level, value)
+                if value in seen:
+                    checking.problems.error(model.at(key, index), f"`{value}` of `{claim}` stands twice", "one level")
+                seen.add(value)
+
+
+def _value(checking: Checking, at: Mark | None, key: str, level: Level, value: str) -> None:
+    if not value or any(letter.isspace() for letter in value):
+        checking.problems.error(at, f"`{value}` is no value of `{key}`")
+    if key.startswith("amr") and value in _KNOWLEDGE and level >= Level.MULTI:
+        checking.problems.error(at, f"`{value}` alone is no second factor", "`insecure_no_mfa: true`, to ask for none")
 
 
 def _issuer(checking: Checking, provider: Provider) -> None:

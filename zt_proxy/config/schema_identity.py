@@ -7,6 +7,23 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from zt_proxy.config.schema_base import Duration, Model, SecretText
+from zt_proxy.core.session import Level
+
+
+class Levels(Model):
+    """Values that a provider sends, by the level that each attests."""
+
+    single: list[str] = []
+    """One factor."""
+    multi: list[str] = []
+    """Two factors, or one that is two."""
+    phishing_resistant: list[str] = Field([], alias="phishing-resistant")
+    """Bound to the origin it was made for: a passkey, a smart card."""
+
+    def by_level(self) -> dict[str, tuple[Level, list[str]]]:
+        """Key in the file → level, values."""
+        values = {Level.SINGLE: self.single, Level.MULTI: self.multi, Level.PHISHING_RESISTANT: self.phishing_resistant}
+        return {level.word: (level, values[level]) for level in Level}
 
 
 class Provider(Model):
@@ -24,10 +41,16 @@ class Provider(Model):
     """Name on the sign-in page; the key of the provider if left out."""
     scopes: list[str] = ["openid", "profile", "email"]
     """Requested scopes; must contain `openid`."""
+    acr: Levels = Levels()
+    """Values of the `acr` claim by what they attest: asked for at a sign-in (those of `multi` and above) and at a
+    step-up (those of its level and above), and counted when they come back. Any other value attests nothing."""
     acr_values: list[str] = []
-    """Sent at sign-in; any one of them in the ID token counts as proof of a second factor."""
+    """Short for `acr: {multi: […]}`."""
+    amr: Levels | None = None
+    """Values of the `amr` claim by what each attests, alone. Left out: two different kinds of factor of RFC 8176 (`pwd`
+    and `otp`), or `mfa`, attest `multi`; nothing attests `phishing-resistant`."""
     amr_values: list[str] | None = None
-    """Authentication methods (RFC 8176) of which any one counts as a second factor; left out: the usual ones."""
+    """Short for `amr: {multi: […]}`."""
     groups_claim: str = "groups"
     """ID-token claim that lists a person's groups."""
     claims: list[str] = []

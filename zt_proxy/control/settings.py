@@ -4,11 +4,14 @@ Durations are seconds. Secrets are `core.keys.Secret`, which never prints.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from zt_proxy.core.keys import Secret
+from zt_proxy.core.session import Level
 
 
 class ProviderSettings(msgspec.Struct, frozen=True):
@@ -22,23 +25,10 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     client_secret: Secret | None
     client_auth: str = "client_secret_basic"
     scopes: tuple[str, ...] = ("openid", "profile", "email")
-    acr_values: tuple[str, ...] = ()
-    """Sent, and any one of them accepted as proof of a second factor."""
-    amr_values: tuple[str, ...] = (
-        "mfa",
-        "otp",
-        "hwk",
-        "swk",
-        "sms",
-        "pop",
-        "fpt",
-        "face",
-        "iris",
-        "retina",
-        "vbm",
-        "sc",
-    )
-    """Authentication methods (RFC 8176), any one of which counts as a second factor."""
+    acr: Mapping[str, Level] = {}
+    """What each value of `acr` attests, in the order in which they are asked for; any other attests nothing."""
+    amr: Mapping[str, Level] | None = None
+    """What each value of `amr` attests, alone; None: as RFC 8176 describes them, see `identity.levels`."""
     insecure_no_mfa: bool = False
     groups_claim: str = "groups"
     claims: tuple[str, ...] = ()
@@ -53,6 +43,52 @@ class ProviderSettings(msgspec.Struct, frozen=True):
 class SessionSettings(msgspec.Struct, frozen=True):
     idle: float = 1800.0
     absolute: float = 43_200.0
+    limit: int = 0
+    """Sessions of one person at once; 0: any number."""
+    refuse_beyond: bool = False
+    """At the limit the new sign-in is refused; otherwise the oldest session ends."""
+
+
+class MailTls(StrEnum):
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+    INSECURE_NONE = "insecure_none"
+
+
+class MailSettings(msgspec.Struct, frozen=True):
+    """The server that takes the proxy's mail (RFC 6409)."""
+
+    host: str
+    port: int
+    sender: str
+    """`name@example.com`, without a display name."""
+    tls: MailTls = MailTls.STARTTLS
+    username: str = ""
+    password: Secret | None = None
+    ca: Path | None = None
+    """PEM file of the CA that signed the server's certificate; None: the system's."""
+    timeout: float = 20.0
+
+
+class FactorSettings(msgspec.Struct, frozen=True):
+    """`identity.mfa`: how strongly everybody proves who they are, and the proxy's own second factors."""
+
+    rp_id: str = ""
+    """Relying party id of passkeys: the portal's host without the port (WebAuthn §4). A passkey works there alone."""
+    origin: str = ""
+    """The portal's origin, exactly as a browser spells it."""
+    rp_name: str = "zt-proxy"
+    """What people see in their authenticator."""
+    accept: frozenset[str] = frozenset({"provider", "passkey", "totp"})
+    """Whose word counts for a second factor."""
+    level: Level = Level.MULTI
+    """What every sign-in has to prove."""
+    enrolment: Literal["open", "grant"] = "open"
+    """`grant`: a factor is added only with the permission of an administrator."""
+    aaguids: frozenset[str] = frozenset()
+    """Makes of authenticators (lower-case UUIDs) whose passkeys may be added; empty: all."""
+    attestation_ca: Path | None = None
+    """PEM: who has to have vouched for the make. None: an authenticator is believed what it says it is."""
 
 
 class AppHost(msgspec.Struct, frozen=True):
@@ -88,8 +124,13 @@ class ControlSettings(msgspec.Struct, frozen=True):
     apps: Mapping[str, AppHost]
     audit: AuditSettings
     session: SessionSettings = SessionSettings()
+    factors: FactorSettings = FactorSettings()
     session_cookie: str = "__Host-zt"
     login_cookie: str = "__Host-zt-login"
+    device_cookie: str = "__Host-zt-device"
+    """At the portal's host: a browser that a person has signed in with before. It lets nobody in."""
+    mail: MailSettings | None = None
+    """None: no mail is sent."""
     pending_logins: int = 10_000
     pending_logins_per_address: int = 50
     logins_at_once: int = 32

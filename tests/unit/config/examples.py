@@ -41,7 +41,9 @@ identity:
       client_secret: "${env:ZT_TEST_SECRET}"
       display_name: The Corporation
       scopes: [openid, groups]
+      acr: {single: [low], multi: [medium], phishing-resistant: [phrh]}
       acr_values: [phr]
+      amr: {phishing-resistant: [fido]}
       amr_values: [hwk]
       groups_claim: roles
       claims: [department]

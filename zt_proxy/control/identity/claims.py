@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from zt_proxy.control.identity.levels import attested
 from zt_proxy.control.identity.strict import printable, string_list
 from zt_proxy.control.identity.tokens import VerifiedToken, token_error
 from zt_proxy.control.identity.types import VerifiedLogin
@@ -16,7 +17,7 @@ from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.clock import SKEW
 from zt_proxy.core.errors import ProviderError, Reason
 from zt_proxy.core.keys import Secret, b64encode
-from zt_proxy.core.session import ClaimValue, Principal
+from zt_proxy.core.session import ClaimValue, Level, Principal
 
 MAX_GROUPS = 5_000
 MAX_IAT_AGE = 600.0
@@ -40,7 +41,7 @@ class Expectation(msgspec.Struct, frozen=True):
 def login_from_token(
     token: VerifiedToken, raw: Secret, settings: ProviderSettings, expected: Expectation
 ) -> VerifiedLogin:
-    """Raises ProviderError: LOGIN_TOKEN_INVALID, LOGIN_NOT_FRESH, LOGIN_MFA_MISSING or LOGIN_GROUPS_OVERAGE."""
+    """Raises ProviderError: LOGIN_TOKEN_INVALID, LOGIN_NOT_FRESH or LOGIN_GROUPS_OVERAGE."""
     claims = token.claims
     if claims.get("iss") != settings.issuer:  # equality of whole strings; a list never equals one (ZT-OIDC-08)
         raise token_error("ID token: iss is not the configured issuer")
@@ -54,24 +55,18 @@ def login_from_token(
         raise token_error("ID token: sub is not a printable ASCII string of at most 255 characters")
     _check_access_token_hash(claims, token.header.alg, expected.access_token)
     auth_time = _check_freshness(claims, issued, expected)
-    acr, amr = claims.get("acr"), string_list(claims.get("amr"))
-    acr = acr if isinstance(acr, str) else ""
-    amr = amr or []
-    # What is missing or empty attests nothing, whatever the list says.
-    attested = (acr and acr in settings.acr_values) or (set(amr) & set(settings.amr_values)) - {""}
-    if not (settings.insecure_no_mfa or attested):
-        raise ProviderError(
-            Reason.LOGIN_MFA_MISSING, "no acr or amr of the ID token attests a second factor", status=403
-        )
+    proved = attested(claims, settings)
     return VerifiedLogin(
         principal=_principal(claims, str(subject), settings),
-        acr=acr,
-        amr=tuple(amr),
+        acr=proved.acr,
+        amr=proved.amr,
         auth_time=auth_time,
-        mfa=True,
+        mfa=settings.insecure_no_mfa or proved.level >= Level.MULTI,
+        level=proved.level,
         id_token=raw,
         provider_sid=printable(claims.get("sid"), 255),
         provider=settings.name,
+        issued=issued,
     )
 
 
@@ -86,7 +81,7 @@ def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
         raise token_error("ID token: several audiences and no azp")
 
 
-def _time(claims: Mapping[str, Any], name: str) -> float | None:
+def check_time(claims: Mapping[str, Any], name: str) -> float | None:
     """A NumericDate (RFC 7519 §2); None when absent. Strings, bools and absurd values are refused."""
     if name not in claims:
         return None
@@ -100,7 +95,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
 
 def _check_times(claims: Mapping[str, Any], now: float) -> float:
     """Gives `iat`. Skew is allowed both ways (ZT-OIDC-17)."""
-    expires, issued, not_before = (_time(claims, name) for name in ("exp", "iat", "nbf"))
+    expires, issued, not_before = (check_time(claims, name) for name in ("exp", "iat", "nbf"))
     if expires is None or issued is None:
         raise token_error("ID token: exp or iat is missing")
     if now >= expires + SKEW:
@@ -125,7 +120,7 @@ def _check_access_token_hash(claims: Mapping[str, Any], alg: str, access_token: 
 
 def _check_freshness(claims: Mapping[str, Any], issued: float, expected: Expectation) -> float:
     """Gives the time of the proof. A provider that was asked for freshness must say when the proof was made."""
-    auth_time = _time(claims, "auth_time")
+    auth_time = check_time(claims, "auth_time")
     asked = expected.max_age is not None or expected.forced_after is not None
     if auth_time is None:
         if asked:

@@ -31,6 +31,8 @@ class Metadata(msgspec.Struct, frozen=True):
     end_session_endpoint: str | None
     sends_iss: bool
     """`authorization_response_iss_parameter_supported` (RFC 9207 §3)."""
+    claims_parameter: bool = False
+    """`claims_parameter_supported`: single claims can be asked for (OpenID Connect Core §5.5)."""
 
 
 def is_loopback(host: str | None) -> bool:
@@ -97,6 +99,7 @@ def read_metadata(raw: bytes, settings: ProviderSettings) -> Metadata:
         jwks_uri=urls["jwks_uri"],
         end_session_endpoint=urls.get("end_session_endpoint"),
         sends_iss=document.get("authorization_response_iss_parameter_supported") is True,
+        claims_parameter=document.get("claims_parameter_supported") is True,
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from base64 import b64encode as plain_b64encode
 from collections.abc import Mapping
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import aiohttp
 import msgspec
@@ -14,13 +14,16 @@ from zt_proxy.control.identity.claims import Expectation, login_from_token
 from zt_proxy.control.identity.discovery import Discovery, Metadata
 from zt_proxy.control.identity.fetch import Fetcher, Reply, invalid, json_body
 from zt_proxy.control.identity.jwks import JwksCache
+from zt_proxy.control.identity.levels import wanted
+from zt_proxy.control.identity.logout import read_logout
 from zt_proxy.control.identity.strict import parse_object
-from zt_proxy.control.identity.tokens import TokenVerifier
-from zt_proxy.control.identity.types import IdentityProvider, LoginRefused, VerifiedLogin
+from zt_proxy.control.identity.tokens import LOGOUT_TOKEN, TokenVerifier
+from zt_proxy.control.identity.types import IdentityProvider, LoginRefused, LogoutNotice, VerifiedLogin
 from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, ConfigurationError, ProviderError, Reason
 from zt_proxy.core.keys import Secret, b64encode
+from zt_proxy.core.session import Level
 
 CLIENT_AUTH = ("client_secret_basic", "client_secret_post", "none")
 MAX_CODE = 4_096
@@ -52,6 +55,7 @@ class OidcProvider(IdentityProvider):
             raise ConfigurationError(f"provider {settings.name}: {settings.client_auth} needs a client_secret")
         self.name = settings.name
         self.display_name = settings.display_name
+        self.issuer = settings.issuer
         self._settings = settings
         self._redirect_uri = redirect_uri
         self._clock = clock
@@ -69,6 +73,8 @@ class OidcProvider(IdentityProvider):
         max_age: float | None,
         force: bool,
         login_hint: str | None = None,
+        level: Level | None = None,
+        essential: bool = True,
     ) -> str:
         """See IdentityProvider. Raises ValueError for a verifier that RFC 7636 §4.1 does not allow."""
         if not _VERIFIER.fullmatch(verifier):
@@ -93,8 +99,7 @@ class OidcProvider(IdentityProvider):
             limit = 0.0 if limit is None else limit  # only a max_age obliges the provider to send auth_time (§2)
         if limit is not None:
             query["max_age"] = str(int(limit))
-        if self._settings.acr_values:
-            query["acr_values"] = " ".join(self._settings.acr_values)
+        query |= self._demand(metadata, level, essential=essential)
         if login_hint is not None:
             query["login_hint"] = login_hint
         return _with_query(metadata.authorization_endpoint, query)
@@ -140,11 +145,40 @@ class OidcProvider(IdentityProvider):
             query["id_token_hint"] = id_token.reveal()
         return _with_query(metadata.end_session_endpoint, query)
 
+    async def logout_notice(self, token: str) -> LogoutNotice:
+        """See IdentityProvider."""
+        verified = await self._verifier.verify(token, LOGOUT_TOKEN)
+        return read_logout(verified.claims, self._settings, self._clock.now())
+
+    async def frame_origins(self) -> tuple[str, ...]:
+        """See IdentityProvider."""
+        urls = [self.issuer]
+        try:
+            metadata = await self._discovery.get()
+        except ProviderError as error:
+            log.warning("provider origins unknown", provider=self.name, detail=error.detail)
+        else:
+            urls += [metadata.authorization_endpoint, metadata.end_session_endpoint or self.issuer]
+        parts = (urlsplit(url) for url in urls)
+        return tuple(dict.fromkeys(f"{part.scheme}://{part.netloc}" for part in parts))
+
     async def close(self) -> None:
         """See IdentityProvider."""
         self._discovery.cancel()
         self._jwks.cancel()
         await self._fetcher.close()
+
+    def _demand(self, metadata: Metadata, level: Level | None, *, essential: bool) -> dict[str, str]:
+        """How strong the proof shall be: `acr_values` is a wish (OpenID Connect Core §3.1.2.1), an essential claim is a
+        demand (§5.5.1.1) that some providers answer with an error, and others by asking for what is missing."""
+        values = wanted(self._settings, Level.MULTI if level is None else level)
+        if not values:
+            return {}
+        asked = {"acr_values": " ".join(values)}
+        if level is not None and metadata.claims_parameter:
+            claim = {"essential": essential, "values": list(values)}
+            asked["claims"] = msgspec.json.encode({"id_token": {"acr": claim}}).decode()
+        return asked
 
     def _max_age(self, asked: float | None) -> float | None:
         """The stricter of what the caller and the operator ask for."""

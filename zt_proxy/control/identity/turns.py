@@ -7,9 +7,10 @@ every connection to the portal, and with it the sign-outs, the keys and the othe
 import asyncio
 from collections.abc import Mapping
 
-from zt_proxy.control.identity.types import IdentityProvider, VerifiedLogin
+from zt_proxy.control.identity.types import IdentityProvider, LogoutNotice, VerifiedLogin
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.keys import Secret
+from zt_proxy.core.session import Level
 
 PATIENCE = 10.0
 """Seconds that somebody waits for a turn: a person would not look at an empty page for longer."""
@@ -62,6 +63,7 @@ class InTurn(IdentityProvider):
     def __init__(self, provider: IdentityProvider, turns: Turns) -> None:
         self.name = provider.name
         self.display_name = provider.display_name
+        self.issuer = provider.issuer
         self._provider = provider
         self._turns = turns
 
@@ -74,11 +76,20 @@ class InTurn(IdentityProvider):
         max_age: float | None,
         force: bool,
         login_hint: str | None = None,
+        level: Level | None = None,
+        essential: bool = True,
     ) -> str:
         """See IdentityProvider. Raises UnavailableError(LOGIN_BUSY) as well."""
         async with self._turns:
             return await self._provider.authorization_url(
-                state=state, nonce=nonce, verifier=verifier, max_age=max_age, force=force, login_hint=login_hint
+                state=state,
+                nonce=nonce,
+                verifier=verifier,
+                max_age=max_age,
+                force=force,
+                login_hint=login_hint,
+                level=level,
+                essential=essential,
             )
 
     async def finish(
@@ -105,6 +116,14 @@ class InTurn(IdentityProvider):
                 )
         except UnavailableError:
             return None
+
+    async def logout_notice(self, token: str) -> LogoutNotice:
+        """See IdentityProvider. Asks for keys at most, and for those once for all who wait."""
+        return await self._provider.logout_notice(token)
+
+    async def frame_origins(self) -> tuple[str, ...]:
+        """See IdentityProvider."""
+        return await self._provider.frame_origins()
 
     async def close(self) -> None:
         """See IdentityProvider."""

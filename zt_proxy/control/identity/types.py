@@ -20,14 +20,35 @@ class VerifiedLogin(msgspec.Struct, frozen=True):
     auth_time: float
     """When the person last proved who they are; the token's `iat` when the provider does not say."""
     mfa: bool
-    """A second factor was attested in the signed token, or the operator chose `insecure_no_mfa`."""
+    """A second factor was attested in the signed token, or the operator chose `insecure_no_mfa`. Without it nobody may
+    get in before a factor of their own was shown."""
     id_token: Secret
     """As received: the hint for RP-initiated logout."""
     provider_sid: str | None
     """The provider's own session id (`sid`), by which it will later name the session to end."""
     provider: str
+    issued: float = 0.0
+    """`iat` of the ID token, by the provider's clock: a logout that the provider announced later concerns this login."""
+    refresh_token: Secret | None = None
+    """Only if the provider gave one and is configured to be asked again."""
+    access_lifetime: float = 0.0
+    """Seconds that the access token was good for (`expires_in`); 0: the provider does not say."""
     level: Level = Level.SINGLE
     """How strong a proof the signed token attests, and what own factors added to it."""
+
+
+class LogoutNotice(msgspec.Struct, frozen=True):
+    """A provider's word, verified, that a session is over. Times: seconds since the epoch, by the provider's clock."""
+
+    issuer: str
+    sid: str | None
+    """The provider's session; what belongs to it ends."""
+    subject: str | None
+    """The person; without `sid` all their sessions of this provider end."""
+    issued: float
+    """What a provider attested later than this goes on."""
+    token_id: str
+    expires: float
 
 
 class LoginRefused(ProviderError):
@@ -50,6 +71,7 @@ class IdentityProvider(Protocol):
 
     name: str
     display_name: str
+    issuer: str
 
     async def authorization_url(
         self,
@@ -60,10 +82,14 @@ class IdentityProvider(Protocol):
         max_age: float | None,
         force: bool,
         login_hint: str | None = None,
+        level: Level | None = None,
+        essential: bool = True,
     ) -> str:
         """Where to send the browser. `verifier` is PKCE's (RFC 7636, 43 to 128 characters); only its hash leaves.
 
         `max_age` (seconds) tightens the provider's configured one. `force` asks for a fresh proof (`prompt=login`).
+        `level` asks for a proof that strong (None: two factors, as a wish), where the configuration names values of
+        `acr` for it; `essential`: rather refuse than answer with less. Whoever asks compares `VerifiedLogin.level`.
         Raises ProviderError(PROVIDER_UNREACHABLE or PROVIDER_INVALID).
         """
         ...
@@ -86,6 +112,17 @@ class IdentityProvider(Protocol):
 
     async def logout_url(self, *, id_token: Secret | None, post_logout_redirect_uri: str, state: str) -> str | None:
         """RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0); None if the provider has none or is down."""
+        ...
+
+    async def logout_notice(self, token: str) -> LogoutNotice:
+        """Verify a logout token (OpenID Connect Back-Channel Logout 1.0 §2.6). Whether it was used before is not asked.
+
+        Raises ClientError(LOGOUT_TOKEN_INVALID), ProviderError(LOGIN_TOKEN_INVALID or PROVIDER_…).
+        """
+        ...
+
+    async def frame_origins(self) -> tuple[str, ...]:
+        """Whose pages may show the front-channel logout in a frame. Never fails for the provider's sake."""
         ...
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """A sign-in from end to end against a provider that behaves."""
 
 import asyncio
+import json
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -16,6 +17,7 @@ from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import ConfigurationError, ProviderError, Reason
 from zt_proxy.core.keys import Secret
+from zt_proxy.core.session import Level
 
 
 @pytest.fixture
@@ -52,20 +54,45 @@ async def test_nothing_is_fetched_before_the_first_sign_in_and_metadata_and_keys
 
 async def test_the_authorization_url_asks_for_what_is_configured():
     async with SignInLab(
-        scopes=("profile", "offline_access"), acr_values=("gold", "silver"), max_age=600.0, amr_values=()
+        scopes=("profile", "offline_access"),
+        acr={"steel": Level.PHISHING_RESISTANT, "gold": Level.MULTI, "silver": Level.MULTI, "tin": Level.SINGLE},
+        max_age=600.0,
     ) as lab:
         url = await lab.provider.authorization_url(
             state="s", nonce="n", verifier="v" * 43, max_age=900.0, force=True, login_hint="alice"
         )
         query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
     assert query["scope"] == "openid profile"
-    assert query["acr_values"] == "gold silver"
+    assert query["acr_values"] == "gold silver steel"
+    assert "claims" not in query
     assert query["max_age"] == "600"
     assert query["prompt"] == "login"
     assert query["redirect_uri"] == REDIRECT_URI
     assert query["response_mode"] == "query"
     assert query["login_hint"] == "alice"
     assert (query["state"], query["nonce"], query["client_id"]) == ("s", "n", CLIENT_ID)
+
+
+@pytest.mark.parametrize(
+    ("level", "values"),
+    [
+        (Level.SINGLE, ["tin", "gold", "silver", "steel"]),
+        (Level.MULTI, ["gold", "silver", "steel"]),
+        (Level.PHISHING_RESISTANT, ["steel"]),
+    ],
+)
+async def test_a_level_is_asked_for_by_every_value_that_attests_it_or_more(level, values):
+    acr = {"steel": Level.PHISHING_RESISTANT, "gold": Level.MULTI, "silver": Level.MULTI, "tin": Level.SINGLE}
+    async with SignInLab(acr=acr) as lab:
+        lab.idp.discovery["claims_parameter_supported"] = True
+        asked = {"state": "s", "nonce": "n", "verifier": "v" * 43, "max_age": None, "force": True, "level": level}
+        for essential in (True, False):
+            url = await lab.provider.authorization_url(**asked, essential=essential)
+            query = parse_qs(urlsplit(url).query)
+            assert query["acr_values"] == [" ".join(values)]
+            assert json.loads(query["claims"][0]) == {"id_token": {"acr": {"essential": essential, "values": values}}}
+        lab.configure(acr={"tin": Level.SINGLE}).display_name = "no value attests it"
+        assert ("acr_values" in await lab.provider.authorization_url(**asked)) is (level is Level.SINGLE)
 
 
 async def test_an_authorization_endpoint_with_a_query_of_its_own_keeps_it(lab):
