@@ -40,6 +40,7 @@ class ScriptedProvider(IdentityProvider):
         self.clock = clock
         self.name = name
         self.display_name = f"{name.capitalize()} <account>"
+        self.issuer = "https://idp.example"
         self.principal = Principal(
             subject="alice", issuer="https://idp.example", provider=name, email="alice@example.com", name="Alice"
         )

@@ -7,8 +7,6 @@ was announced is remembered for as long as a login can take, and `Logouts.concer
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from zt_proxy.control.identity.claims import check_time
 from zt_proxy.control.identity.strict import parse_object, printable, string_list
 from zt_proxy.control.identity.types import LogoutNotice, VerifiedLogin

@@ -28,11 +28,11 @@ class VerifiedLogin(msgspec.Struct, frozen=True):
     """The provider's own session id (`sid`), by which it will later name the session to end."""
     provider: str
     issued: float = 0.0
-    """`iat` of the ID token, by the provider's clock: a logout that the provider announced later concerns this login."""
+    """`iat` of the ID token, by the provider's clock: a logout that it announced later concerns this login."""
     refresh_token: Secret | None = None
     """Only if the provider gave one and is configured to be asked again."""
-    access_lifetime: float = 0.0
-    """Seconds that the access token was good for (`expires_in`); 0: the provider does not say."""
+    renew_in: float = 0.0
+    """Seconds after which `refresh_token` is to be used."""
     level: Level = Level.SINGLE
     """How strong a proof the signed token attests, and what own factors added to it."""
 

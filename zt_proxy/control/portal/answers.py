@@ -1,4 +1,4 @@
-"""How the portal answers: pages, problems, redirects; nothing is ever cached, framed or scripted."""
+"""How the portal answers: pages, problems, redirects; nothing is ever cached or framed."""
 
 import re
 from collections.abc import Sequence
@@ -30,11 +30,20 @@ def check_target(target: str) -> str:
 
 
 def page(
-    call: Call, template: str, *, form_action: Sequence[str] = (), has_form: bool = False, **values: Any
+    call: Call,
+    template: str,
+    *,
+    status: int = 200,
+    form_action: Sequence[str] = (),
+    has_form: bool = False,
+    script: bool = False,
+    **values: Any,
 ) -> web.Response:
     """A page of ours. With `has_form`, the browser may tell our own origin where the form was: under `no-referrer`
-    it would send `Origin: null` with the form, which is refused as foreign (Fetch §3.2)."""
-    response = _answer(call, 200, render(template, site=call.host, **values), "text/html", form_action)
+    it would send `Origin: null` with the form, which is refused as foreign (Fetch §3.2). With `script` it may run
+    the portal's own."""
+    body = render(template, site=call.host, **values)
+    response = _answer(call, status, body, "text/html", form_action, script=script)
     if has_form:
         response.headers["Referrer-Policy"] = "same-origin"
     return response
@@ -51,6 +60,13 @@ def json_answer(call: Call, body: bytes, *, max_age: int | None = None) -> web.R
     response = _answer(call, 200, body, "application/json")
     if max_age is not None:
         response.headers["Cache-Control"] = f"public, max-age={max_age}"
+    return response
+
+
+def script_file(call: Call, body: bytes) -> web.Response:
+    """A script of ours. Its address changes with its content, so a browser need never ask again."""
+    response = _answer(call, 200, body, "text/javascript")
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response
 
 
@@ -71,6 +87,7 @@ def failure(call: Call, error: ZtError) -> web.Response:
             host=call.host,
             said=error.description or error.error if isinstance(error, LoginRefused) else "",
             action=call.retry,
+            note=call.note,
         )
         response = _answer(call, error.status, body, "text/html")
     else:
@@ -93,8 +110,10 @@ def problem(status: int, reason: Reason, request_id: str) -> web.Response:
     return web.Response(status=status, body=body, headers=headers, content_type=CONTENT_TYPE)
 
 
-def _answer(call: Call, status: int, body: bytes, kind: str, form_action: Sequence[str] = ()) -> web.Response:
-    headers = guard_headers(form_action) | {"X-Request-Id": call.request_id}
+def _answer(
+    call: Call, status: int, body: bytes, kind: str, form_action: Sequence[str] = (), *, script: bool = False
+) -> web.Response:
+    headers = guard_headers(form_action, script=script) | {"X-Request-Id": call.request_id}
     if call.host == call.portal.settings.portal_host:
         headers["Strict-Transport-Security"] = HSTS
     response = web.Response(status=status, body=body, headers=headers, content_type=kind, charset="utf-8")

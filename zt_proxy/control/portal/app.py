@@ -12,7 +12,7 @@ from aiohttp import web
 
 from zt_proxy.control.identity.turns import InTurn, Turns, WaitingRoom
 from zt_proxy.control.identity.types import IdentityProvider
-from zt_proxy.control.portal import home, sign_in, sign_out, state
+from zt_proxy.control.portal import home, provider_logout, sign_in, sign_out, state
 from zt_proxy.control.portal.answers import failure, problem
 from zt_proxy.control.portal.call import Call, Portal, PortalVerifier
 from zt_proxy.control.session.manager import SessionManager
@@ -33,6 +33,8 @@ PORTAL_HOST: Mapping[str, Mapping[str, Endpoint]] = {
     "/.zt/callback": {"GET": sign_in.callback},
     "/.zt/sign-out": {"GET": sign_out.ask, "POST": sign_out.sign_out},
     "/.zt/signed-out": {"GET": sign_out.signed_out},
+    "/.zt/back-channel-logout": {"POST": provider_logout.back_channel},
+    "/.zt/front-channel-logout": {"GET": provider_logout.front_channel},
     "/.zt/session": {"GET": state.session_state},
     "/.zt/jwks.json": {"GET": home.keys, "HEAD": home.keys},
 }

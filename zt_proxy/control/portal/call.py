@@ -8,6 +8,7 @@ from aiohttp import web
 
 from zt_proxy.control.identity.types import IdentityProvider
 from zt_proxy.control.portal.cookies import browser_of, read_cookie
+from zt_proxy.control.portal.guard import LogoutGuard
 from zt_proxy.control.portal.loops import LoopGuard
 from zt_proxy.control.portal_verifier import PortalCall
 from zt_proxy.control.session.logins import PendingLogins
@@ -51,6 +52,7 @@ class Portal:
         self.jwks = jwks
         self.verify = verify
         self.loops = LoopGuard(clock)
+        self.logout_guard = LogoutGuard()
 
     def app(self, host: str) -> AppHost:
         """Raises ClientError(HANDOFF_INVALID) for a host that is not configured: nothing ever leads there."""
@@ -72,6 +74,8 @@ class Call:
         self.navigation = is_navigation(request)
         self.retry: tuple[str, str] | None = None
         """Text and address of the one thing to do when this call fails, as soon as an endpoint knows it."""
+        self.note = ""
+        """A sentence for the page when this call fails: what the reason alone cannot say, like whose session it is."""
         self.allow = ""
         """Methods of the endpoint, for a 405."""
         self.cookies: list[str] = []

@@ -32,14 +32,14 @@ def refuse_foreign(call: Call, back: str) -> None:
         raise ClientError(Reason.CROSS_ORIGIN, "the form was not sent by this host's own page", status=403)
 
 
-async def read_form(call: Call) -> dict[str, str]:
+async def read_form(call: Call, limit: int = FORM_BYTES) -> dict[str, str]:
     """Raises ClientError(MALFORMED or BODY_TOO_LARGE) for anything but a small urlencoded form (ZT-DOS-14)."""
     if call.request.content_type != "application/x-www-form-urlencoded":
         raise ClientError(Reason.MALFORMED, "not a urlencoded form")
     body = bytearray()
     async for chunk in call.request.content.iter_chunked(FORM_BYTES):
         body += chunk
-        if len(body) > FORM_BYTES:
+        if len(body) > limit:
             raise ClientError(Reason.BODY_TOO_LARGE, "the form is too large", status=413)
     try:
         return unique(body.decode("ascii"))

@@ -87,7 +87,8 @@ class SessionDirectory:
             named: list[tuple[bytes, str]] = []
             for row in rows:
                 try:
-                    names = names_of(self._ring, open_record(self._ring, row.sid, row.blob).principal)
+                    record = open_record(self._ring, row.sid, row.blob)
+                    names = names_of(self._ring, record.principal, record.provider_sid)
                 except ValueError:
                     names = (name_hash(self._ring, row.sid),)  # it does not open and lets nobody in
                 named += [(name, row.sid) for name in names]

@@ -15,11 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 from cachetools import LRUCache
 
+from zt_proxy.control.identity.logout import KEPT
 from zt_proxy.control.identity.types import VerifiedLogin
 from zt_proxy.control.session.directory import SessionDirectory
 from zt_proxy.control.session.ending import Changes, Endings
 from zt_proxy.control.session.live import Live
 from zt_proxy.control.session.logins import PendingLogins
+from zt_proxy.control.session.provider_side import ProviderSide
 from zt_proxy.control.session.record import (
     SessionRecord,
     names_of,
@@ -29,7 +31,7 @@ from zt_proxy.control.session.record import (
     subject_hash,
 )
 from zt_proxy.control.session.sqlite import SqliteStore
-from zt_proxy.control.session.store import HandleRow, SessionRow, SessionStore
+from zt_proxy.control.session.store import HandleRow, RenewalRow, SessionRow, SessionStore
 from zt_proxy.control.settings import ControlSettings, SessionSettings
 from zt_proxy.core.clock import SKEW, Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
@@ -83,6 +85,8 @@ class SessionManager:
         self._handles: LRUCache[bytes, tuple[str, str]] = LRUCache(CACHED)
         self._moved: dict[str, float] = {}
         self._old_seal: set[str] = set()
+        self.at_provider = ProviderSide(self, store, self._live, self._changes, store_ring, clock)
+        """What providers say of sessions after the sign-in."""
 
     @classmethod
     async def open(
@@ -100,6 +104,7 @@ class SessionManager:
 
     def logins(self, settings: ControlSettings) -> PendingLogins:
         """The logins under way, in the same store."""
+        self.at_provider.logouts.kept = max(KEPT, 2 * settings.login_lifetime)
         return PendingLogins(self._store, self._ring, settings, self._clock)
 
     def configure(self, settings: SessionSettings) -> None:
@@ -117,7 +122,11 @@ class SessionManager:
     # a sign-in begins
 
     async def create(self, login: VerifiedLogin) -> SessionRecord:
-        """A new session with a new id for a verified login (ZT-OIDC-01). Raises UnavailableError."""
+        """A new session with a new id for a verified login (ZT-OIDC-01).
+
+        Raises UnavailableError, ClientError(LOGIN_ENDED) if its provider has announced its end meanwhile.
+        """
+        self.at_provider.refuse(login)
         now = self._clock.now()
         record = SessionRecord(
             sid=b64encode(secrets.token_bytes(16)),
@@ -133,7 +142,12 @@ class SessionManager:
             provider=login.provider,
             provider_sid=login.provider_sid,
             id_token=login.id_token,
+            issued=login.issued,
+            refresh_token=login.refresh_token,
         )
+        renewal = None
+        if login.refresh_token is not None:
+            renewal = RenewalRow(record.sid, login.provider, now + login.renew_in)
         await self._store.insert_session(
             SessionRow(
                 sid=record.sid,
@@ -143,7 +157,8 @@ class SessionManager:
                 absolute_deadline=record.absolute_deadline,
                 blob=seal_record(self._ring, record),
             ),
-            names_of(self._ring, login.principal),
+            names_of(self._ring, login.principal, login.provider_sid),
+            renewal,
         )
         self._live[record.sid] = Live(record, now)
         return record

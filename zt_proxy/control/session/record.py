@@ -33,6 +33,10 @@ class SessionRecord(msgspec.Struct, frozen=True):
     """What the sign-in proved; an earlier version of the program did not say."""
     proofs: Mapping[str, Proof] = {}
     """See `Session.proofs`."""
+    issued: float = 0.0
+    """`iat` of the ID token, by the provider's clock; 0: an earlier version of the program did not keep it."""
+    refresh_token: Secret | None = None
+    """The one token that the provider takes next (it may change with each use, RFC 9700 §4.14.2)."""
 
     def unlocked(self, key: str, proof: Proof) -> "SessionRecord":
         """With one more proof; at most `PROOFS` are kept, the newest.
@@ -50,20 +54,22 @@ class SessionRecord(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, proofs={name: proof for name, proof in self.proofs.items() if name != key})
 
 
-def _encode_secret(value: Any) -> str:
+def encode_secret(value: Any) -> str:
+    """For an encoder whose result is sealed."""
     if isinstance(value, Secret):
         return value.reveal()
     raise NotImplementedError(f"cannot store a {type(value).__name__}")
 
 
-def _decode_secret(kind: type, value: Any) -> Any:
+def decode_secret(kind: type, value: Any) -> Any:
+    """The inverse of `encode_secret`."""
     if kind is Secret and isinstance(value, str):
         return Secret(value)
     raise NotImplementedError(f"cannot read a {kind.__name__}")
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_secret)
-_decoder = msgspec.msgpack.Decoder(SessionRecord, dec_hook=_decode_secret)
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_secret)
+_decoder = msgspec.msgpack.Decoder(SessionRecord, dec_hook=decode_secret)
 
 
 def seal_record(ring: KeyRing, record: SessionRecord) -> bytes:
@@ -101,7 +107,16 @@ def name_hash(ring: KeyRing, text: str) -> bytes:
     return hmac.digest(ring.key(1, "name-index"), text.casefold().encode(), "sha256")
 
 
-def names_of(ring: KeyRing, principal: Principal) -> tuple[bytes, ...]:
-    """Every name under which an operator may look for a person."""
+def provider_hash(ring: KeyRing, issuer: str, provider_sid: str) -> bytes:
+    """By which the store finds what belongs to a session at the provider (its `sid`). Keyed as `subject_hash`."""
+    text = f"{len(issuer)}:{issuer}{provider_sid}".encode()
+    return hmac.digest(ring.key(1, "provider-session-index"), text, "sha256")
+
+
+def names_of(ring: KeyRing, principal: Principal, provider_sid: str | None) -> tuple[bytes, ...]:
+    """Every name under which a session is looked for: an operator's for the person, and the provider's own."""
     texts = {principal.subject, *((principal.email,) if principal.email else ())}
-    return tuple(sorted({name_hash(ring, text) for text in texts}))
+    names = {name_hash(ring, text) for text in texts}
+    if provider_sid is not None:
+        names.add(provider_hash(ring, principal.issuer, provider_sid))
+    return tuple(sorted(names))

@@ -9,7 +9,7 @@ from pathlib import Path
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.private import check_private
 
-VERSION = 2
+VERSION = 3
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS names (
   name BLOB NOT NULL, sid TEXT NOT NULL REFERENCES sessions(sid) ON DELETE CASCADE,
   PRIMARY KEY (name, sid)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS names_sid ON names(sid);
+CREATE TABLE IF NOT EXISTS renewals (
+  sid TEXT PRIMARY KEY NOT NULL REFERENCES sessions(sid) ON DELETE CASCADE, provider TEXT NOT NULL,
+  due REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS renewals_due ON renewals(provider, due);
 CREATE TABLE IF NOT EXISTS codes (
   code_hash BLOB PRIMARY KEY, expires REAL NOT NULL, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS transactions (
@@ -45,12 +49,21 @@ DROP INDEX sessions_subject;
 {SCHEMA}
 INSERT INTO sessions SELECT * FROM sessions_1;
 DROP TABLE sessions_1;
-PRAGMA user_version=2;
+DELETE FROM names;
+PRAGMA user_version=3;
 COMMIT;
 PRAGMA legacy_alter_table=OFF;
 PRAGMA foreign_keys=ON;
 """  # noqa: S608 - two constants of this file
 """A table without row ids keeps a quarter of a page of a row at most: with an ID token, 5 KiB a session, not 2."""
+
+FROM_2 = """
+BEGIN IMMEDIATE;
+DELETE FROM names;
+PRAGMA user_version=3;
+COMMIT;
+"""
+"""Sessions without a name are named when the store is opened, now by the provider's session id as well."""
 
 
 def connect(path: Path, busy: float) -> sqlite3.Connection:
@@ -68,10 +81,12 @@ def connect(path: Path, busy: float) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA secure_delete=ON")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, 1, VERSION}:
+        if version not in {0, 1, 2, VERSION}:
             raise ConfigurationError(f"{path}: session store of version {version}; this program reads {VERSION}")
         if version == 1:
             connection.executescript(FROM_1)
+        if version == 2:
+            connection.executescript(FROM_2)
         connection.executescript(SCHEMA)
         # Nobody can come in by these any more: an end of everything, or a sign-in, was cut off by the end of control.
         connection.execute(

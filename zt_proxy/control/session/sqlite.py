@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from zt_proxy.control.session import renewals
 from zt_proxy.control.session.schema import connect
-from zt_proxy.control.session.store import CodeRow, HandleRow, SessionRow, TransactionRow
+from zt_proxy.control.session.store import CodeRow, HandleRow, RenewalRow, SessionRow, TransactionRow
 from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
 
 BUSY = 2.0
@@ -90,13 +91,17 @@ class SqliteStore:
 
         return await self._run(work, reads=True)
 
-    async def insert_session(self, row: SessionRow, names: Sequence[bytes] = ()) -> None:
+    async def insert_session(
+        self, row: SessionRow, names: Sequence[bytes] = (), renewal: RenewalRow | None = None
+    ) -> None:
         def work(db: sqlite3.Connection) -> None:
             db.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)",
                 (row.sid, row.subject, row.last_activity, row.idle_timeout, row.absolute_deadline, row.blob),
             )
             db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", [(name, row.sid) for name in names])
+            if renewal is not None:
+                renewals.put(db, renewal)
 
         await self._run(work)
 
@@ -167,6 +172,21 @@ class SqliteStore:
             return db.execute("UPDATE sessions SET blob=? WHERE sid=?", (blob, sid)).rowcount == 1
 
         return await self._run(work)
+
+    async def due_renewals(self, provider: str, now: float, limit: int) -> tuple[str, ...]:
+        return await self._run(lambda db: renewals.due(db, provider, now, limit), reads=True)
+
+    async def put_renewal(self, row: RenewalRow) -> None:
+        await self._run(lambda db: renewals.put(db, row))
+
+    async def save_renewed(
+        self, sid: str, blob: bytes, names: Sequence[bytes], renewal: RenewalRow | None, sequence: int
+    ) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            _count(db, sequence)
+            return renewals.save(db, sid, blob, names, renewal)
+
+        return await self._run(work, durable=True)
 
     async def touch(self, activity: Mapping[str, float]) -> None:
         rows = [(at, sid, at, at, at) for sid, at in activity.items()]
@@ -326,6 +346,16 @@ class SqliteStore:
             return TransactionRow(*row) if row else None
 
         return await self._run(work, durable=True)
+
+    async def transaction(self, state_hash: bytes, browser: bytes) -> TransactionRow | None:
+        def work(db: sqlite3.Connection) -> TransactionRow | None:
+            row = db.execute(
+                f"SELECT {_TRANSACTION} FROM transactions WHERE state_hash=? AND browser=?",  # noqa: S608
+                (state_hash, browser),
+            ).fetchone()
+            return TransactionRow(*row) if row else None
+
+        return await self._run(work, reads=True)
 
     async def has_transaction(self, state_hash: bytes) -> bool:
         def work(db: sqlite3.Connection) -> bool:

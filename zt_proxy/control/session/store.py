@@ -26,6 +26,14 @@ class SessionRow(msgspec.Struct, frozen=True):
     blob: bytes
 
 
+class RenewalRow(msgspec.Struct, frozen=True):
+    """What the provider said of a session's person is asked again when `due`, with the token in the sealed record."""
+
+    sid: str
+    provider: str
+    due: float
+
+
 class HandleRow(msgspec.Struct, frozen=True):
     """One cookie of one host. `host` is part of the check, not only of the key (ZT-SESS-02)."""
 
@@ -60,8 +68,11 @@ class SessionStore(Protocol):
     async def sequence(self) -> int:
         """Number of the last committed change; 0 in a new store."""
 
-    async def insert_session(self, row: SessionRow, names: Sequence[bytes] = ()) -> None:
-        """`names` are keyed hashes by which `named` finds the session: of its subject, of its e-mail address."""
+    async def insert_session(
+        self, row: SessionRow, names: Sequence[bytes] = (), renewal: RenewalRow | None = None
+    ) -> None:
+        """`names` are keyed hashes by which `named` finds the session: of its subject, of its e-mail address, of the
+        provider's session."""
 
     async def session(self, sid: str) -> SessionRow | None: ...
 
@@ -75,6 +86,20 @@ class SessionStore(Protocol):
 
     async def save_blob(self, sid: str, blob: bytes, sequence: int) -> bool:
         """False, and nothing stored, if the session is not there (any more)."""
+
+    async def due_renewals(self, provider: str, now: float, limit: int) -> tuple[str, ...]:
+        """Ids of the sessions of a provider that are due, the longest overdue first."""
+
+    async def put_renewal(self, row: RenewalRow) -> None:
+        """Move the time at which a session is due; nothing if the session is not there (any more)."""
+
+    async def save_renewed(
+        self, sid: str, blob: bytes, names: Sequence[bytes], renewal: RenewalRow | None, sequence: int
+    ) -> bool:
+        """Store a session's new content, more names, and when it is due again; durable when it returns.
+
+        False, and nothing stored, if the session is not there (any more).
+        """
 
     async def touch(self, activity: Mapping[str, float]) -> None:
         """Move last activity forward, where it lies inside both deadlines."""
@@ -130,6 +155,9 @@ class SessionStore(Protocol):
 
     async def take_transaction(self, state_hash: bytes, browser: bytes) -> TransactionRow | None:
         """Delete and give, if it is this browser's."""
+
+    async def transaction(self, state_hash: bytes, browser: bytes) -> TransactionRow | None:
+        """Give, if it is this browser's, and leave it there."""
 
     async def has_transaction(self, state_hash: bytes) -> bool: ...
 

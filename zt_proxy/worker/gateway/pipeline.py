@@ -21,7 +21,7 @@ from zt_proxy.core.http import SAFE_METHODS, Target
 from zt_proxy.core.session import Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
-from zt_proxy.worker.gateway import browser, outgoing
+from zt_proxy.worker.gateway import browser, outgoing, places
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted, Way
 from zt_proxy.worker.gateway.machines import Machines
 from zt_proxy.worker.gateway.respond import Responder
@@ -34,7 +34,7 @@ from zt_proxy.worker.identify.session import CachedSession, SessionCache
 from zt_proxy.worker.metrics import Metrics
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import WorkerSettings
-from zt_proxy.worker.upstream.permit import Internal, Permitted, internal
+from zt_proxy.worker.upstream.permit import Internal, InternalPlace, Permitted, internal
 from zt_proxy.worker.upstream.pool import UpstreamPool
 from zt_proxy.worker.upstream.relay import Relay
 from zt_proxy.worker.wire import cookies, forwarded, target
@@ -122,6 +122,8 @@ class Gateway:
             if shown is not None and (machine := self.machines.identify(x, shown)) is not None:
                 self._go_on_as_machine(x, machine)
                 return
+            if x.route is None and self._hand_out(x):
+                return
             found = self._identify(x)
             if found is None:
                 x.waiting = True
@@ -133,6 +135,18 @@ class Gateway:
         except Exception:
             log.exception("a stage failed", request_id=x.request_id)
             self._refuse(x, ZtError(Reason.INTERNAL_ERROR))
+
+    def _hand_out(self, x: Exchange) -> bool:
+        """Answer one of the places on an app's host that need nobody, neither session nor control."""
+        if x.host == self.routes.portal_host or x.target is None:
+            return False
+        answer = places.answer(x.host, x.target, x.head)
+        if answer is None:
+            return False
+        self._record(x, "", INTERNAL)
+        self.responder.place(x, answer)
+        self.finish(x, None)
+        return True
 
     def _go_on(self, x: Exchange, found: CachedSession | Reason) -> None:
         """The second half of the way: everything that needs to know who asks."""
@@ -468,11 +482,17 @@ class Gateway:
         permit: Internal | None = internal(x.target.path, head.method, portal=x.host == self.routes.portal_host)
         if permit is None or head.websocket:
             raise ClientError(Reason.PATH_UNKNOWN, "not a place of the proxy at this host", status=404)
-        browser.check_origin(head, b"https://" + x.host.encode(), frozenset())
+        cookie = head.noted[COOKIE]
+        if permit.place is InternalPlace.BACK_CHANNEL_LOGOUT:
+            # From the provider's server, which has no Origin and no session: what it sends is signed. A browser gains
+            # nothing by sending it, because its cookie is not passed on.
+            cookie = x.session = None
+        else:
+            browser.check_origin(head, b"https://" + x.host.encode(), frozenset())
         self._record(x, "", INTERNAL)
         sid = x.session.session.sid if x.session is not None else None
         identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)
-        request = outgoing.portal_head(x, x.target, identity, self._own_pairs(head.noted[COOKIE]))
+        request = outgoing.portal_head(x, x.target, identity, self._own_pairs(cookie))
         lines = self.responder.response_lines(x, None)
         self._relay(x, Relay, permit, self.portal_pool, request, lines, PORTAL_BODY_LIMIT)
 

@@ -27,12 +27,16 @@ class InternalPlace(StrEnum):
     PORTAL_HOME = "/"
     RESUME = "/.zt/resume"
     SESSION_STATE = "/.zt/session"
+    SESSION_JS = "/.zt/session.js"
+    CONFIRMED = "/.zt/confirmed"
     JWKS = "/.zt/jwks.json"
     SIGN_OUT = "/.zt/sign-out"
     PORTAL_INDEX = "/.zt/"
     SIGN_IN = "/.zt/sign-in"
     CALLBACK = "/.zt/callback"
     SIGNED_OUT = "/.zt/signed-out"
+    BACK_CHANNEL_LOGOUT = "/.zt/back-channel-logout"
+    FRONT_CHANNEL_LOGOUT = "/.zt/front-channel-logout"
     ACTIVITY = "/.zt/activity"
     ME = "/.zt/me"
     ME_END = "/.zt/me/end"
@@ -46,6 +50,8 @@ class InternalPlace(StrEnum):
 
 _ON_APP_HOSTS = {
     InternalPlace.RESUME: (b"GET",),
+    InternalPlace.SESSION_JS: (b"GET", b"HEAD"),
+    InternalPlace.CONFIRMED: (b"GET",),
     InternalPlace.SESSION_STATE: (b"GET",),
     InternalPlace.ACTIVITY: (b"POST",),
     InternalPlace.JWKS: (b"GET", b"HEAD"),
@@ -60,6 +66,8 @@ _ON_PORTAL = {
     InternalPlace.JWKS: (b"GET", b"HEAD"),
     InternalPlace.SIGN_OUT: (b"GET", b"POST"),
     InternalPlace.SIGNED_OUT: (b"GET",),
+    InternalPlace.BACK_CHANNEL_LOGOUT: (b"POST",),
+    InternalPlace.FRONT_CHANNEL_LOGOUT: (b"GET",),
     InternalPlace.ME: (b"GET",),
     InternalPlace.ME_END: (b"POST",),
     InternalPlace.ME_END_ALL: (b"POST",),

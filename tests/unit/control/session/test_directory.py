@@ -222,7 +222,7 @@ async def test_a_store_of_the_first_version_is_taken_over_whole(world: World) ->
     await world.manager.end(record.sid, "x")
     database = sqlite3.connect(path)
     assert database.execute("SELECT COUNT(*) FROM handles").fetchone() == (0,)
-    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert database.execute("PRAGMA user_version").fetchone() == (3,)
     assert database.execute("PRAGMA foreign_key_check").fetchall() == []
     database.close()
 
