@@ -45,6 +45,15 @@ def covers_everything(head: RequestHead, path: bytes) -> bool:
     return path.rfind(b"/") == 0
 
 
+def is_for_worker(head: RequestHead) -> bool:
+    """The script of a worker of any kind, which runs without the document that a helper script is for."""
+    return head.noted[SERVICE_WORKER] is not None or head.noted[FETCH_DEST] in (
+        b"serviceworker",
+        b"sharedworker",
+        b"worker",
+    )
+
+
 def is_preflight(head: RequestHead) -> bool:
     """A CORS preflight (Fetch §3.2.2), which browsers send without cookies."""
     return head.method == b"OPTIONS" and head.noted[PREFLIGHT_METHOD] is not None and head.noted[ORIGIN] is not None

@@ -18,7 +18,7 @@ from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.types import ChallengeKind, Decision
 from zt_proxy.pages.denial import PAGE_HEADERS, denial_page
 from zt_proxy.pages.texts import text_of
-from zt_proxy.worker.gateway import browser
+from zt_proxy.worker.gateway import browser, places
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.session import binder_of
@@ -121,6 +121,10 @@ class Responder:
             (b"access-control-max-age", b"600"),
         ]
         self._send(x, 204, headers, b"", b"")
+
+    def place(self, x: Exchange, answer: places.Answer) -> None:
+        """Hand out what a worker answers by itself."""
+        self._send(x, answer.status, list(answer.headers), b"", answer.body)
 
     def response_lines(self, x: Exchange, route: Route | None) -> bytes:
         """The header lines that every relayed answer gets, with the blank line that ends its head."""
@@ -236,7 +240,7 @@ class Responder:
         parts += [b"%b: %b\r\n" % header for header in headers]
         parts.append(lines)
         parts.append(b"x-request-id: %b\r\n" % x.id)
-        if status != 204:
+        if status not in (204, 304):
             parts.append(b"content-length: %d\r\n" % len(body))
         if x.close:
             parts.append(b"connection: close\r\n")
