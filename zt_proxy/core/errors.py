@@ -43,6 +43,8 @@ class Reason(StrEnum):
     SESSION_UNKNOWN = "session-unknown"
     SESSION_IDLE = "session-idle"
     SESSION_EXPIRED = "session-expired"
+    SESSION_DISPLACED = "session-displaced"
+    SESSION_LIMIT = "session-limit"
     COOKIE_INVALID = "cookie-invalid"
     COOKIE_REPEATED = "cookie-repeated"
     MFA_REQUIRED = "mfa-required"

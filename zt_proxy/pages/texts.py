@@ -95,6 +95,16 @@ TEXTS: dict[Reason, Text] = {
     Reason.SESSION_EXPIRED: Text(
         "Your session has reached its end", "Sessions end after a fixed time, even in use.", "Sign in again."
     ),
+    Reason.SESSION_DISPLACED: Text(
+        "You signed in somewhere else",
+        "You have as many sessions as one person may have, and this was the oldest, so it ended.",
+        "Sign in here again to continue; the oldest of your other sessions then ends in its place.",
+    ),
+    Reason.SESSION_LIMIT: Text(
+        "You are signed in too often",
+        "You have as many sessions as one person may have, so no further one was made.",
+        "Sign out on another device, then sign in here again.",
+    ),
     Reason.COOKIE_INVALID: Text(
         "Your session cookie is not valid",
         "The cookie your browser sent was not issued here, or it was changed.",

@@ -33,6 +33,10 @@ class Listed(msgspec.Struct, frozen=True):
     absolute_deadline: float
     hosts: tuple[str, ...]
     """Where the person is signed in by it."""
+    device: str = ""
+    """The browser that signed in, coarsely."""
+    address: str = ""
+    """Where it signed in from."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -75,6 +79,10 @@ class SessionDirectory:
     async def of_user(self, user: str) -> tuple[Listed, ...]:
         """Every session of a subject or an e-mail address, whichever provider vouched for it."""
         return self._living(await self._store.rows(await self._store.named(name_hash(self._ring, user))))
+
+    async def of_sids(self, sids: Sequence[str]) -> tuple[Listed, ...]:
+        """Those of these that live."""
+        return self._living(await self._store.rows(sids))
 
     async def one(self, sid: str) -> Listed | None:
         """The session of an id, if it lives."""
@@ -121,6 +129,8 @@ class SessionDirectory:
             idle_deadline=last_activity + row.idle_timeout,
             absolute_deadline=row.absolute_deadline,
             hosts=hosts,
+            device=record.arrival.label,
+            address=record.arrival.address,
         )
 
 

@@ -17,12 +17,15 @@ from cachetools import LRUCache
 
 from zt_proxy.control.identity.logout import KEPT
 from zt_proxy.control.identity.types import VerifiedLogin
-from zt_proxy.control.session.directory import SessionDirectory
+from zt_proxy.control.session.cap import Cap, Note, unrecorded
+from zt_proxy.control.session.directory import Listed, SessionDirectory
 from zt_proxy.control.session.ending import Changes, Endings
 from zt_proxy.control.session.live import Live
 from zt_proxy.control.session.logins import PendingLogins
 from zt_proxy.control.session.provider_side import ProviderSide
 from zt_proxy.control.session.record import (
+    NOWHERE,
+    Arrival,
     SessionRecord,
     names_of,
     open_record,
@@ -87,6 +90,9 @@ class SessionManager:
         self._old_seal: set[str] = set()
         self.at_provider = ProviderSide(self, store, self._live, self._changes, store_ring, clock)
         """What providers say of sessions after the sign-in."""
+        self.cap = Cap(self)
+        self.note: Note = unrecorded
+        """Where events go that are worth a line in the audit log (`AuditWriter.write`)."""
 
     @classmethod
     async def open(
@@ -121,11 +127,15 @@ class SessionManager:
 
     # a sign-in begins
 
-    async def create(self, login: VerifiedLogin) -> SessionRecord:
-        """A new session with a new id for a verified login (ZT-OIDC-01).
+    async def create(self, login: VerifiedLogin, arrival: Arrival = NOWHERE, *, replaces: str = "") -> SessionRecord:
+        """A new session with a new id for a verified login (ZT-OIDC-01). `replaces`: the caller ends that one next.
 
-        Raises UnavailableError, ClientError(LOGIN_ENDED) if its provider has announced its end meanwhile.
+        Raises UnavailableError, ClientError: SESSION_LIMIT, LOGIN_ENDED if its provider announced its end meanwhile.
         """
+        async with self.cap.room(self._settings, login.principal, replaces):
+            return await self._create(login, arrival)
+
+    async def _create(self, login: VerifiedLogin, arrival: Arrival) -> SessionRecord:
         self.at_provider.refuse(login)
         now = self._clock.now()
         record = SessionRecord(
@@ -144,6 +154,7 @@ class SessionManager:
             id_token=login.id_token,
             issued=login.issued,
             refresh_token=login.refresh_token,
+            arrival=arrival,
         )
         renewal = None
         if login.refresh_token is not None:
@@ -205,6 +216,13 @@ class SessionManager:
         if live is None or own_host != host:
             return None
         return live.session(host)
+
+    def why(self, handle_hash: bytes, host: str) -> Reason | None:
+        """Why the session of a dead handle ended, where a person should be told and it is still known."""
+        known = self._handles.get(handle_hash)
+        if known is None or known[1] != host or not self.cap.displaced(known[0]):
+            return None
+        return Reason.SESSION_DISPLACED
 
     async def record(self, sid: str) -> SessionRecord | None:
         """What is known of a live session beyond what workers may see; None if it is over. Raises UnavailableError."""
@@ -294,7 +312,12 @@ class SessionManager:
         self._live.clear()
         self._handles.clear()
 
-    # an operator looks
+    # an operator looks, and a person
+
+    async def of_person(self, issuer: str, subject: str) -> tuple[Listed, ...]:
+        """Every live session of a person. Raises UnavailableError."""
+        sids = await self._store.sessions_of(subject_hash(self._ring, issuer, subject))
+        return await self.directory().of_sids(sids)
 
     @property
     def sequence(self) -> int:

@@ -14,6 +14,19 @@ PROOFS = 256
 """Step-ups that a session remembers: proofs that are good once have the path of a request in their key."""
 
 
+class Arrival(msgspec.Struct, frozen=True):
+    """What a sign-in came with, for the person's own eyes."""
+
+    device: str = ""
+    """Id of the known device."""
+    label: str = ""
+    """The browser, coarsely."""
+    address: str = ""
+
+
+NOWHERE = Arrival()
+
+
 class SessionRecord(msgspec.Struct, frozen=True):
     """Everything about a sign-in; the ID token is kept for RP-initiated logout only and never leaves control."""
 
@@ -37,6 +50,7 @@ class SessionRecord(msgspec.Struct, frozen=True):
     """`iat` of the ID token, by the provider's clock; 0: an earlier version of the program did not keep it."""
     refresh_token: Secret | None = None
     """The one token that the provider takes next (it may change with each use, RFC 9700 §4.14.2)."""
+    arrival: Arrival = NOWHERE
 
     def unlocked(self, key: str, proof: Proof) -> "SessionRecord":
         """With one more proof; at most `PROOFS` are kept, the newest.
