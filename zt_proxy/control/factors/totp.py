@@ -45,7 +45,7 @@ def present(token: str, secret: str, account: str, issuer: str) -> NewTotp:
     import pyotp
     import segno
 
-    uri = pyotp.TOTP(secret).provisioning_uri(account, issuer_name=issuer)
+    uri = pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name=issuer)
     svg = segno.make(uri, error="m", micro=False).svg_inline(
         scale=5, border=4, dark="#000", light="#fff", omitsize=True, svgclass="qr", lineclass=None
     )

@@ -20,11 +20,11 @@ LEVELS = {
     FactorKind.TOTP: Level.MULTI,
     FactorKind.RECOVERY: Level.MULTI,
 }
-"""What each kind proves, after a sign-in at the provider. A passkey is asked to verify its user, so it is two by itself."""
+"""What each kind proves after a sign-in at the provider. A passkey verifies its user: it is two factors in one."""
 
 
 class Person(NamedTuple):
-    """Whose factors. Issuer and subject are the identity; the address is only a name by which an operator knows them."""
+    """Whose factors. Issuer and subject are the identity; the address is a name by which an operator knows them."""
 
     issuer: str
     subject: str
