@@ -13,6 +13,7 @@ from tests.lab.links import HANDLE, LINKS, SESSION, Authority, HearingWorker, Li
 from tests.lab.waiting import until
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.link.messages import CLOSED, LOOKUPS, IdleNote, Invalidation, RevocationList, SigningKey, pack_serials
+from zt_proxy.link.proofs import KeptForm
 
 KEY = SigningKey("k1", b"der")
 REVOKED = RevocationList("/etc/ca.pem", b"name", pack_serials([7, 1 << 159]), 2_000_000_000.0)
@@ -297,3 +298,54 @@ async def test_a_closed_link_is_not_alive_answers_nothing_and_empties_every_cach
     with pytest.raises(UnavailableError) as caught:
         await link.session(HANDLE, SESSION.host)
     assert caught.value.reason is Reason.CONTROL_UNAVAILABLE
+
+
+FORM = KeptForm("text/plain", "https://flows.example.com", "https://flows.example.com/edit", b"x" * 8 * 1024 * 1024)
+
+
+@pytest.mark.case("ZT-SESS-18")
+async def test_of_any_number_of_workers_exactly_one_spends_a_proof(links: Links, authority: Authority) -> None:
+    workers = [await links.join(HearingWorker()), await links.join(HearingWorker())]
+    authority.proofs["s1", "route\x1frule\x1fPOST /flows"] = True
+    authority.go.clear()
+    asking = [
+        asyncio.ensure_future(worker.spend("s1", "route\x1frule\x1fPOST /flows"))
+        for worker in workers
+        for _ in range(5)
+    ]
+    await asyncio.sleep(0)
+    authority.go.set()
+    assert sorted(await asyncio.gather(*asking)) == [False] * 9 + [True]
+    assert not await workers[0].spend("s2", "route\x1frule\x1fPOST /flows")
+
+
+async def test_a_kept_form_of_the_largest_size_arrives_whole_and_once(links: Links, authority: Authority) -> None:
+    link = await links.join(HearingWorker())
+    for number in range(3):
+        authority.forms["s1", f"token{number}", SESSION.host, "/edit"] = FORM
+    taken = await asyncio.gather(*(link.kept("s1", f"token{number}", SESSION.host, "/edit") for number in (0, 1, 2, 2)))
+    assert taken == [FORM, FORM, FORM, None]
+    assert await link.session(HANDLE, SESSION.host) == SESSION
+
+
+@pytest.mark.parametrize("reason", [Reason.STORE_UNAVAILABLE, Reason.CONTROL_UNAVAILABLE])
+async def test_a_fault_of_the_store_spends_nothing_and_gives_no_form(
+    links: Links, authority: Authority, reason: Reason
+) -> None:
+    link = await links.join(HearingWorker())
+    authority.fault = UnavailableError(reason)
+    for asked in (link.spend("s1", "key"), link.kept("s1", "token", SESSION.host, "/")):
+        with pytest.raises(UnavailableError) as caught:
+            await asked
+        assert caught.value.reason is reason
+
+
+async def test_a_link_that_is_closed_spends_nothing(links: Links, authority: Authority) -> None:
+    worker = HearingWorker()
+    link = await links.join(worker)
+    authority.proofs["s1", "key"] = True
+    await links.close()
+    await until(lambda: not link.alive())
+    with pytest.raises(UnavailableError):
+        await link.spend("s1", "key")
+    assert authority.proofs

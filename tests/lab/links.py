@@ -22,6 +22,7 @@ from zt_proxy.link.messages import (
     WorkersLink,
     WorkerState,
 )
+from zt_proxy.link.proofs import KeptForm
 from zt_proxy.link.unix import LinkClient, LinkServer
 
 HANDLE = b"h" * 32
@@ -61,6 +62,8 @@ class Authority:
         self.sessions: dict[tuple[bytes, str], Session] = {(HANDLE, SESSION.host): SESSION}
         self.heard: list[tuple[str, float]] = []
         self.asked = 0
+        self.proofs: dict[tuple[str, str], bool] = {}
+        self.forms: dict[tuple[str, str, str, str], KeptForm] = {}
         self.fault: Exception | None = None
         self.go = asyncio.Event()
         self.go.set()
@@ -72,6 +75,18 @@ class Authority:
         if self.fault is not None:
             raise self.fault
         return found
+
+    async def spend(self, sid: str, key: str) -> bool:
+        await self.go.wait()
+        if self.fault is not None:
+            raise self.fault
+        return self.proofs.pop((sid, key), False)
+
+    async def kept(self, sid: str, token: str, host: str, target: str) -> KeptForm | None:
+        await self.go.wait()
+        if self.fault is not None:
+            raise self.fault
+        return self.forms.pop((sid, token, host, target), None)
 
     def activity(self, sid: str, at: float) -> None:
         self.heard.append((sid, at))

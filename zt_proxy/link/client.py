@@ -5,7 +5,6 @@ import contextlib
 import logging
 import random
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -21,7 +20,6 @@ from zt_proxy.link.messages import (
     DOWN_BYTES,
     LEASE,
     LEASE_LOST,
-    LOOKUPS,
     OVERTAKEN,
     PATIENCE,
     RESYNC,
@@ -43,6 +41,8 @@ from zt_proxy.link.messages import (
     Welcome,
     WorkerLink,
 )
+from zt_proxy.link.proofs import KeptForm, Spend, TakeForm
+from zt_proxy.link.questions import Make, Questions, checked
 from zt_proxy.link.replica import NotInForce, Replica, reply_to
 from zt_proxy.link.reports import Reports
 
@@ -72,8 +72,8 @@ class LinkClient:
         self._replica = Replica()
         self._answer: AskHandler | None = None
         self._reports = Reports(self._send_if_ready)
-        self._questions: dict[int, asyncio.Future[tuple[Answer, int]]] = {}
-        self._ids = count(1)
+        self._questions = Questions()
+        self._one_form = asyncio.Lock()
         self._wire: _ControlWire | None = None
         self._running: asyncio.Task[None] | None = None
         self._beating: asyncio.TimerHandle | None = None
@@ -160,9 +160,7 @@ class LinkClient:
         try:
             async with asyncio.timeout(self._patience):
                 for _ in range(OVERTAKEN):
-                    answer, turns = await self._ask_control(handle_hash, host)
-                    if answer.fault:
-                        raise UnavailableError(_reason(answer.fault), answer.detail)
+                    answer, turns = await self._ask(lambda number: Lookup(number, handle_hash, host))
                     if not self.alive():
                         break
                     if answer.session is None or turns == self._replica.turns:
@@ -171,21 +169,28 @@ class LinkClient:
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "control takes too long to answer") from None
         raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "the lease ran out, or the link is never quiet")
 
-    async def _ask_control(self, handle_hash: bytes, host: str) -> tuple[Answer, int]:
+    async def spend(self, sid: str, key: str) -> bool:
+        """See `Proofs.spend`. Asked once: an answer that was lost counts as a no."""
+        return (await self._once(lambda number: Spend(number, sid, key))).spent
+
+    async def kept(self, sid: str, token: str, host: str, target: str) -> KeptForm | None:
+        """See `Proofs.kept`. One at a time: a form may be large, and other answers come behind it."""
+        async with self._one_form:
+            return (await self._once(lambda number: TakeForm(number, sid, token, host, target))).form
+
+    async def _once(self, make: Make) -> Answer:
+        try:
+            async with asyncio.timeout(self._patience):
+                return (await self._ask(make))[0]
+        except TimeoutError:
+            raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "control takes too long to answer") from None
+
+    async def _ask(self, make: Make) -> tuple[Answer, int]:
         wire = self._wire
         if wire is None or not self.alive():
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, self.problem)
-        if len(self._questions) >= LOOKUPS:
-            raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "too many look-ups at a time")
-        number = next(self._ids)
-        future: asyncio.Future[tuple[Answer, int]] = asyncio.get_running_loop().create_future()
-        self._questions[number] = future
-        wire.send(Lookup(number, handle_hash, host))
-        try:
-            answer = await future
-        finally:
-            self._questions.pop(number, None)
-        return answer
+        answer, turns = await self._questions.ask(wire.send, make)
+        return checked(answer), turns
 
     def activity(self, sid: str, at: float) -> None:
         self._reports.add(sid, at)
@@ -288,13 +293,12 @@ class LinkClient:
                 self._watch()
 
     def _answered(self, answer: Answer) -> None:
-        future = self._questions.get(answer.id)
-        if future is None or future.done():
+        if not self._questions.expects(answer):
             return
         if answer.session is not None:
             for route, at in answer.idle.items():
                 self._replica.idle_note(IdleNote(answer.session.sid, route, at))
-        future.set_result((answer, self._replica.turns))
+        self._questions.answered(answer, self._replica.turns)
 
     # ---- the lease
 
@@ -352,9 +356,7 @@ class LinkClient:
             self._beating.cancel()
             self._beating = None
         self._reports.pause()
-        for future in self._questions.values():
-            if not future.done():
-                future.set_exception(UnavailableError(Reason.CONTROL_UNAVAILABLE, "the link to control broke"))
+        self._questions.broken()
         if not self._closed:
             log.warning("link to control broken")
 
@@ -391,7 +393,3 @@ class _ControlWire(Wire):
 
 def _same(wire: _ControlWire) -> _ControlWire:
     return wire
-
-
-def _reason(value: str) -> Reason:
-    return Reason.STORE_UNAVAILABLE if value == Reason.STORE_UNAVAILABLE.value else Reason.CONTROL_UNAVAILABLE

@@ -20,8 +20,9 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 SOCKET = "link.sock"
 """Name of the link's socket in the runtime directory."""
-OUTBOX = 20 * 1024 * 1024
-"""Bytes that may wait for a peer that reads nothing, before it is cut: the largest frame, and answers beside it."""
+OUTBOX = 28 * 1024 * 1024
+"""Bytes that may wait for a peer that reads nothing, before it is cut: the largest frame, a kept form, and answers
+beside them."""
 
 NO_MESSAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for bytes that are none of the messages it knows."""

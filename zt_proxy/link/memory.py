@@ -9,7 +9,8 @@ one is made again, so that a revoked session can never be cached after its own r
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.session import Session
@@ -30,7 +31,10 @@ from zt_proxy.link.messages import (
     WorkerLink,
     WorkerState,
 )
+from zt_proxy.link.proofs import KeptForm
 from zt_proxy.link.replica import reply_to
+
+_T = TypeVar("_T")
 
 
 class _Attached:
@@ -75,12 +79,25 @@ class MemoryLink:
 
     async def session(self, handle_hash: bytes, host: str) -> Session | None:
         """See `ControlLink.session`. Waits at most `PATIENCE` seconds; raises once the link is closed."""
+        return await self._asked(lambda: self._true_now(handle_hash, host))
+
+    async def spend(self, sid: str, key: str) -> bool:
+        """See `Proofs.spend`."""
+        return await self._asked(lambda: self._authority.spend(sid, key))
+
+    async def kept(self, sid: str, token: str, host: str, target: str) -> KeptForm | None:
+        """See `Proofs.kept`."""
+        return await self._asked(lambda: self._authority.kept(sid, token, host, target))
+
+    async def _asked(self, answer: Callable[[], Awaitable[_T]]) -> _T:
+        if not self._open:
+            raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "the link is closed")
         if self._look_ups >= LOOKUPS:
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "too many look-ups at a time")
         self._look_ups += 1
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._true_now(handle_hash, host)
+                return await answer()
         except TimeoutError:
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "control takes too long to answer") from None
         finally:

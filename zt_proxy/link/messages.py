@@ -9,6 +9,7 @@ Between processes each message is a frame: its length (4 bytes, big-endian), the
              ◄────────────────────────────── Change … Change    what was missed, or everything that is in force
              ◄────────────────────────────── Renew(at)          from here on the worker may decide
     Lookup ─────────────────────────────────►  ◄── Answer       a session, with the idle notes on it
+    Spend, TakeForm ────────────────────────►  ◄── Answer       a proof that is good once, a form that was kept
     Activity, IdleNote ─────────────────────►
              ◄────────────────────────────── Change(number, …)  an invalidation, a key, a list, an idle note
     Applied(number) ────────────────────────►
@@ -30,8 +31,9 @@ from typing import Protocol
 import msgspec
 
 from zt_proxy.core.session import Session
+from zt_proxy.link.proofs import KeptForm, Proofs, Spend, TakeForm
 
-VERSION = 1
+VERSION = 2
 """Of this protocol. Control and workers come from one installation; another version is cut."""
 
 LEASE = 5.0
@@ -51,9 +53,11 @@ DOWN_BYTES = 16 * 1024 * 1024
 UP_BYTES = 4 * 1024 * 1024
 """Largest frame from a worker: its metrics."""
 
-CHANGED = frozenset(("handle-replaced", "unlocked"))
+CHANGED = frozenset(("handle-replaced", "unlocked", "proof-spent", "renewed"))
 """Reasons of invalidations after which the session lives on, and with it its open streams."""
 
+RENEWED = "renewed"
+"""Reason of an invalidation: the provider says something else of the person now. Their streams are decided again."""
 RESYNC = "resync"
 """Reason of an invalidation of everything: changes were missed. Sessions may live on; control must be asked again."""
 LEASE_LOST = "lease-lost"
@@ -183,7 +187,7 @@ class Renew(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """To a `Lookup`. `fault`: the Reason why nobody can say."""
+    """To a `Lookup`, a `Spend` or a `TakeForm`. `fault`: the Reason why nobody can say."""
 
     id: int
     session: Session | None = None
@@ -191,6 +195,8 @@ class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Route → time of the idle note."""
     fault: str = ""
     detail: str = ""
+    spent: bool = False
+    form: KeptForm | None = None
 
 
 class Question(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -259,7 +265,7 @@ class Goodbye(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The worker has stopped serving: its lease is over."""
 
 
-Up = Hello | Beat | Lookup | Activity | IdleNote | Applied | Reply | Goodbye
+Up = Hello | Beat | Lookup | Spend | TakeForm | Activity | IdleNote | Applied | Reply | Goodbye
 
 # ---- the ends
 
@@ -284,7 +290,7 @@ class WorkerState:
         return f"{self.worker}-{self.boot}"
 
 
-class SessionAuthority(Protocol):
+class SessionAuthority(Proofs, Protocol):
     """The part of control that knows which sessions live."""
 
     async def session(self, handle_hash: bytes, host: str) -> Session | None: ...
@@ -292,7 +298,7 @@ class SessionAuthority(Protocol):
     def activity(self, sid: str, at: float) -> None: ...
 
 
-class ControlLink(Protocol):
+class ControlLink(Proofs, Protocol):
     """Control, as a worker sees it."""
 
     async def session(self, handle_hash: bytes, host: str) -> Session | None:

@@ -31,6 +31,7 @@ from zt_proxy.link.messages import (
     Welcome,
     WorkerState,
 )
+from zt_proxy.link.proofs import Spend, TakeForm
 
 if TYPE_CHECKING:
     from zt_proxy.link.server import LinkServer
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 ASKS = 16
 """Questions to one worker at a time."""
 _DECODER = msgspec.msgpack.Decoder(Up)
+Asked = Lookup | Spend | TakeForm
 _NAME = 64
 """Longest boot id."""
 
@@ -123,7 +125,7 @@ class Peer(Wire):
             case Beat():
                 self._owed = message.at
                 self.pump()
-            case Lookup():
+            case Lookup() | Spend() | TakeForm():
                 self._look_up(message)
             case Activity():
                 if len(message.seen) > BATCH:
@@ -167,7 +169,7 @@ class Peer(Wire):
         self.send(Welcome(server.boot, self._sent, server.lease, server.cookie_keys, drop))
         self.pump()
 
-    def _look_up(self, question: Lookup) -> None:
+    def _look_up(self, question: Asked) -> None:
         if len(self._look_ups) >= LOOKUPS:
             self.send(_nobody_knows(question, Reason.CONTROL_UNAVAILABLE, "too many look-ups at a time"))
             return
@@ -175,9 +177,16 @@ class Peer(Wire):
         self._look_ups.add(task)
         task.add_done_callback(self._look_ups.discard)
 
-    async def _answer(self, question: Lookup) -> None:
+    async def _answer(self, question: Asked) -> None:
+        authority = self._server.authority
         try:
-            answer = await self._true_now(question)
+            match question:
+                case Lookup():
+                    answer = await self._true_now(question)
+                case Spend(number, sid, key):
+                    answer = Answer(number, spent=await authority.spend(sid, key))
+                case TakeForm(number, sid, token, host, target):
+                    answer = Answer(number, form=await authority.kept(sid, token, host, target))
         except ZtError as error:
             answer = _nobody_knows(question, error.reason, error.detail)
         except Exception:
@@ -222,5 +231,5 @@ class Peer(Wire):
         self._server.gone(self)
 
 
-def _nobody_knows(question: Lookup, reason: Reason, detail: str) -> Answer:
+def _nobody_knows(question: Asked, reason: Reason, detail: str) -> Answer:
     return Answer(question.id, fault=reason.value, detail=detail)
