@@ -3,11 +3,16 @@
 import re
 
 from zt_proxy.config import names
-from zt_proxy.config.certificates import check_authorities
+from zt_proxy.config.build_identity import client_auth, issuer_of
+from zt_proxy.config.certificates import check_authorities, read_leaf, read_public_key
 from zt_proxy.config.check import Checking
 from zt_proxy.config.problems import Mark
 from zt_proxy.config.schema_base import Model
-from zt_proxy.config.schema_identity import Levels, Provider
+from zt_proxy.config.schema_identity import ClientKey, Levels, Provider
+from zt_proxy.control.identity.client_auth import load_client_key
+from zt_proxy.control.identity.service_account import load_service_account
+from zt_proxy.control.settings import ClientKeySettings
+from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.session import Level
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
@@ -41,7 +46,7 @@ def _provider(checking: Checking, name: str, provider: Provider) -> None:
     checking.not_zero(provider)
     if not provider.client_id.strip():
         problems.error(provider.at("client_id"), "`client_id` is empty")
-    if "openid" not in provider.scopes and provider.complete("scopes"):
+    if provider.scopes is not None and "openid" not in provider.scopes and provider.complete("scopes"):
         problems.error(provider.at("scopes"), "`scopes` lacks `openid`, without which there is no ID token")
     if not provider.algorithms and provider.complete("algorithms"):
         problems.error(provider.at("algorithms"), "`algorithms` is empty: no ID token could be accepted")
@@ -53,6 +58,7 @@ def _provider(checking: Checking, name: str, provider: Provider) -> None:
         key = "amr" if provider.amr is not None else "amr_values"
         problems.error(provider.at(key), "nothing would count as a second factor", "`acr` or `amr`")
     _factors(checking, provider)
+    _people(checking, name, provider)
     if provider.ca is not None:
         checking.attempt(provider.at("ca"), check_authorities, checking.path(provider.ca))
 
@@ -94,14 +100,17 @@ def _value(checking: Checking, at: Mark | None, key: str, level: Level, value: s
 
 def _issuer(checking: Checking, provider: Provider) -> None:
     at = provider.at("issuer")
-    read = checking.attempt(at, names.issuer, provider.issuer)
+    if provider.damaged and provider.issuer is None:
+        return
+    issuer = checking.attempt(at, issuer_of, provider)
+    read = None if issuer is None else checking.attempt(at, names.issuer, issuer)
     if read is None:
         return
     scheme, host = read
     if scheme == "http" and not names.is_loopback(host):
-        checking.problems.error(at, f"`{provider.issuer}` is not https", "`https://…`")
+        checking.problems.error(at, f"`{issuer}` is not https", "`https://…`")
     elif scheme == "http" and not provider.insecure_http:
-        checking.problems.error(at, f"`{provider.issuer}` is not https", "`https://…`, or `insecure_http: true`")
+        checking.problems.error(at, f"`{issuer}` is not https", "`https://…`, or `insecure_http: true`")
     elif scheme == "http":
         checking.problems.warning(provider.at("insecure_http"), "the provider is asked without TLS (insecure_http)")
     elif provider.insecure_http:
@@ -109,11 +118,59 @@ def _issuer(checking: Checking, provider: Provider) -> None:
 
 
 def _secret(checking: Checking, provider: Provider) -> None:
+    """The proof that belongs to the method, and no other."""
+    problems, method = checking.problems, client_auth(provider)
     if provider.client_secret is not None:
         checking.secret(provider.at("client_secret"), provider.client_secret, "the client secret")
-        if provider.client_auth == "none":
-            checking.problems.error(provider.at("client_auth"), "`client_auth: none` with a `client_secret`", "either")
-    elif provider.client_auth != "none" and not provider.damaged:
-        checking.problems.error(
-            provider.start, "`client_secret` is missing", "`${env:NAME}` or `${file:PATH}`, or `client_auth: none`"
+        if not method.startswith("client_secret"):
+            problems.error(provider.at("client_auth"), f"`client_auth: {method}` with a `client_secret`", "either")
+    elif method.startswith("client_secret") and not provider.damaged:
+        problems.error(
+            provider.start,
+            "`client_secret` is missing",
+            "`${env:NAME}` or `${file:PATH}`, a `private_key`, or `client_auth: none`",
         )
+    key = provider.private_key
+    if key is None and method == "private_key_jwt" and not provider.damaged:
+        problems.error(provider.at("client_auth"), "`private_key` is missing")
+    elif key is not None and method != "private_key_jwt":
+        problems.error(provider.at("private_key"), f"`client_auth: {method}` with a `private_key`", "either")
+    elif key is not None:
+        _client_key(checking, key)
+
+
+def _client_key(checking: Checking, key: ClientKey) -> None:
+    settings = ClientKeySettings(checking.path(key.key), algorithm=key.algorithm or "")
+    try:
+        load_client_key(settings)
+    except ConfigurationError as error:
+        checking.problems.error(key.at("key"), error.detail)
+        return
+    if key.certificate is None:
+        return
+    leaf = checking.attempt(key.at("certificate"), read_leaf, checking.path(key.certificate))
+    if leaf is not None and leaf.public_key != read_public_key(settings.key):
+        checking.problems.error(key.at("certificate"), "the certificate is not that of the key")
+
+
+def _people(checking: Checking, name: str, provider: Provider) -> None:
+    """Whose provider it is: domains of addresses, each at one provider, and where groups are asked for."""
+    for index, domain in enumerate(provider.domains):
+        at = provider.at("domains", index)
+        if "." not in domain or not names.is_name(domain.lower()):
+            checking.problems.error(at, f"`{domain}` is no domain", "`example.com`")
+        for other, each in checking.schema.identity.providers.items():
+            if other < name and domain.lower() in map(str.lower, each.domains):
+                checking.problems.error(at, f"`{domain}` is a domain of `{other}` already", "one provider for each")
+    groups = provider.groups_from
+    if groups is None:
+        return
+    if provider.preset != "google":
+        checking.problems.error(provider.at("groups_from"), "`groups_from` says nothing without `preset: google`")
+        return
+    if "@" not in groups.administrator:
+        checking.problems.error(groups.at("administrator"), f"`{groups.administrator}` is no address")
+    try:
+        load_service_account(checking.path(groups.service_account))
+    except ConfigurationError as error:
+        checking.problems.error(groups.at("service_account"), error.detail)

@@ -14,6 +14,30 @@ from zt_proxy.core.keys import Secret
 from zt_proxy.core.session import Level
 
 
+class ClientKeySettings(msgspec.Struct, frozen=True):
+    """The key of `private_key_jwt` (RFC 7523)."""
+
+    key: Path
+    """PEM: RSA of 2048 bits or more, or P-256."""
+    key_id: str = ""
+    """`kid` in the header."""
+    certificate: Path | None = None
+    """Its thumbprint goes into the header (`x5t#S256`)."""
+    algorithm: str = ""
+    """RS256, PS256 or ES256; empty: RS256 or ES256, as the key is."""
+    audience: str = "issuer"
+    """`issuer` or `token-endpoint`."""
+
+
+class ServiceAccountSettings(msgspec.Struct, frozen=True):
+    """With what the Directory API of Google Workspace is asked for groups."""
+
+    key: Path
+    """The JSON file that Google makes."""
+    administrator: str
+    """In whose name (domain-wide delegation): an address that may read groups."""
+
+
 class ProviderSettings(msgspec.Struct, frozen=True):
     """One OpenID provider, as the operator registered the proxy there."""
 
@@ -24,6 +48,9 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     client_id: str
     client_secret: Secret | None
     client_auth: str = "client_secret_basic"
+    client_key: ClientKeySettings | None = None
+    par: str = "auto"
+    """Pushed authorization requests (RFC 9126): `auto` where the provider offers them, `require`, `off`."""
     scopes: tuple[str, ...] = ("openid", "profile", "email")
     acr: Mapping[str, Level] = {}
     """What each value of `acr` attests, in the order in which they are asked for; any other attests nothing."""
@@ -38,6 +65,19 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     timeout: float = 10.0
     max_age: float | None = None
     """Sent as max_age at each sign-in: how old the provider's own session may be."""
+    refresh: bool = True
+    """A refresh token, where the provider gives one, is used to ask it again who the person is."""
+    refresh_every: float = 300.0
+    """Seconds between two refreshes of a session at most; sooner where access tokens live shorter."""
+    preset: str = "generic"
+    """See `identity.presets`."""
+    tenant: str = ""
+    """What a token must belong to, where the preset checks it: Entra's tenant ID, Google's domain."""
+    directory: str = ""
+    """Origin of the interface that is asked for groups; empty: the token alone says them."""
+    service_account: ServiceAccountSettings | None = None
+    domains: tuple[str, ...] = ()
+    """Lower-case domains of e-mail addresses; who gives one of them is sent here."""
 
 
 class SessionSettings(msgspec.Struct, frozen=True):
@@ -139,6 +179,8 @@ class ControlSettings(msgspec.Struct, frozen=True):
     """Sign-ins that wait for their turn, over all providers."""
     login_lifetime: float = 600.0
     code_lifetime: float = 60.0
+    form_limit: int = 4 * 1024 * 1024
+    """Bytes of a form that is kept until its sender has proven who they are; 0: none is."""
     assertion_rotation: float = 30 * 86_400.0
     """Age at which a new assertion key takes over; the old one stays published for `assertion_overlap`."""
     assertion_overlap: float = 3_600.0

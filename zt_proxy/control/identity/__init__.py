@@ -2,6 +2,10 @@
 
 types      what the portal sees: IdentityProvider, VerifiedLogin
 provider   one provider, one sign-in: authorization URL, code exchange, checks, logout URL
+client_auth  who the proxy is to the provider: secret or signed assertion
+par        pushed authorization requests
+replies    what the token endpoint answers
+levels     acr and amr → how strongly somebody proved who they are
 claims     a verified ID token's claims → VerifiedLogin, or a refusal
 tokens     compact JWS → claims, under an explicit allow-list
 jwks       the provider's keys: strict at load, refreshed rarely

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from zt_proxy.control.identity.levels import attested
+from zt_proxy.control.identity.presets import PRESETS
 from zt_proxy.control.identity.strict import printable, string_list
 from zt_proxy.control.identity.tokens import VerifiedToken, token_error
 from zt_proxy.control.identity.types import VerifiedLogin
@@ -54,6 +55,7 @@ def login_from_token(
     if printable(subject, 255) is None or not str(subject).isascii():
         raise token_error("ID token: sub is not a printable ASCII string of at most 255 characters")
     _check_access_token_hash(claims, token.header.alg, expected.access_token)
+    PRESETS[settings.preset].check(claims, settings.tenant)
     auth_time = _check_freshness(claims, issued, expected)
     proved = attested(claims, settings)
     return VerifiedLogin(
@@ -68,6 +70,26 @@ def login_from_token(
         provider=settings.name,
         issued=issued,
     )
+
+
+def renewed_principal(
+    token: VerifiedToken, access_token: Secret, settings: ProviderSettings, who: Principal, now: float
+) -> Principal:
+    """Who the person is by the ID token of a refresh: issuer, audience and subject are those of the sign-in (OpenID
+    Connect Core §12.2). What it says of the proof is not looked at: nobody has proved anything.
+
+    Raises ProviderError: LOGIN_TOKEN_INVALID, LOGIN_OTHER_SUBJECT or LOGIN_GROUPS_OVERAGE.
+    """
+    claims = token.claims
+    if claims.get("iss") != settings.issuer or who.issuer != settings.issuer:
+        raise token_error("ID token: iss is not that of the sign-in")
+    _check_audience(claims, settings.client_id)
+    _check_times(claims, now)
+    _check_access_token_hash(claims, token.header.alg, access_token)
+    if claims.get("sub") != who.subject:
+        raise ProviderError(Reason.LOGIN_OTHER_SUBJECT, "a refresh gave another person's ID token", status=403)
+    PRESETS[settings.preset].check(claims, settings.tenant)
+    return _principal(claims, who.subject, settings)
 
 
 def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
@@ -138,9 +160,9 @@ def _check_freshness(claims: Mapping[str, Any], issued: float, expected: Expecta
 
 
 def _principal(claims: Mapping[str, Any], subject: str, settings: ProviderSettings) -> Principal:
-    verified = claims.get("email_verified") is True  # neither 1 nor "true" (ZT-OIDC-10)
-    email = printable(claims.get("email"), 320) if verified else None
-    if email is not None and ("@" not in email or " " in email):
+    preset = PRESETS[settings.preset]
+    email = printable(claims.get("email"), 320)
+    if email is not None and ("@" not in email or " " in email or not preset.email_is_verified(claims, email)):
         email = None
     return Principal(
         subject=subject,
@@ -149,20 +171,20 @@ def _principal(claims: Mapping[str, Any], subject: str, settings: ProviderSettin
         email=email,
         name=printable(claims.get("name"), 256),
         groups=_groups(claims, settings),
-        roles=frozenset(_names(claims, "roles", settings.name)),
+        roles=frozenset(_names(preset.roles(claims), "roles", settings.name)),
         claims={
             name: value
             for name in settings.claims
             # An unverified address must not come back through the side door.
-            if (name != "email" or verified) and (value := _claim_value(claims.get(name))) is not None
+            if (name != "email" or email is not None) and (value := _claim_value(claims.get(name))) is not None
         },
     )
 
 
 def _groups(claims: Mapping[str, Any], settings: ProviderSettings) -> frozenset[str]:
     name = settings.groups_claim
-    groups = _names(claims, name, settings.name)
-    if not groups and _is_overage(claims, name):
+    groups = _names(claims.get(name), name, settings.name)
+    if not groups and is_overage(claims, name) and not settings.directory:
         raise ProviderError(
             Reason.LOGIN_GROUPS_OVERAGE, f"the provider left {name} out because there are too many", status=403
         )
@@ -171,15 +193,14 @@ def _groups(claims: Mapping[str, Any], settings: ProviderSettings) -> frozenset[
     return frozenset(groups)
 
 
-def _is_overage(claims: Mapping[str, Any], name: str) -> bool:
+def is_overage(claims: Mapping[str, Any], name: str) -> bool:
     """Entra's ways to say that groups are not in the token (distributed claims, OpenID Connect Core §5.6.2)."""
     elsewhere = claims.get("_claim_names")
     return bool(claims.get("hasgroups")) or (isinstance(elsewhere, dict) and name in elsewhere)
 
 
-def _names(claims: Mapping[str, Any], claim: str, provider: str) -> list[str]:
+def _names(value: object, claim: str, provider: str) -> list[str]:
     """The names in a list claim. Any other shape counts as no names, whole: nothing is split or picked out of it."""
-    value = claims.get(claim)
     if value is None:
         return []
     names = string_list(value)

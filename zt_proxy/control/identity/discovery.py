@@ -19,6 +19,9 @@ REFRESH = 3_600.0
 STALE = 86_400.0
 """Seconds for which old metadata still serves while the provider does not answer (never when it answers wrongly)."""
 
+_ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+_OPTIONAL_ENDPOINTS = ("end_session_endpoint", "pushed_authorization_request_endpoint")
+
 log = structlog.get_logger(__name__)
 
 
@@ -33,6 +36,9 @@ class Metadata(msgspec.Struct, frozen=True):
     """`authorization_response_iss_parameter_supported` (RFC 9207 §3)."""
     claims_parameter: bool = False
     """`claims_parameter_supported`: single claims can be asked for (OpenID Connect Core §5.5)."""
+    push_endpoint: str | None = None
+    """`pushed_authorization_request_endpoint` (RFC 9126 §5)."""
+    requires_push: bool = False
 
 
 def is_loopback(host: str | None) -> bool:
@@ -86,8 +92,8 @@ def read_metadata(raw: bytes, settings: ProviderSettings) -> Metadata:
     _check_capabilities(document, settings)
     loopback = check_issuer(settings.issuer)
     urls: dict[str, str] = {}
-    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint"):
-        if document.get(name) is None and name == "end_session_endpoint":
+    for name in (*_ENDPOINTS, *_OPTIONAL_ENDPOINTS):
+        if document.get(name) is None and name in _OPTIONAL_ENDPOINTS:
             continue
         try:
             urls[name] = check_url(document.get(name), loopback_http=loopback)
@@ -100,6 +106,8 @@ def read_metadata(raw: bytes, settings: ProviderSettings) -> Metadata:
         end_session_endpoint=urls.get("end_session_endpoint"),
         sends_iss=document.get("authorization_response_iss_parameter_supported") is True,
         claims_parameter=document.get("claims_parameter_supported") is True,
+        push_endpoint=urls.get("pushed_authorization_request_endpoint"),
+        requires_push=document.get("require_pushed_authorization_requests") is True,
     )
 
 

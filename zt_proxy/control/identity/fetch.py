@@ -58,9 +58,9 @@ class Fetcher:
         self._http = http
         self._own = http is None
 
-    async def get(self, url: str, what: str) -> Reply:
-        """`what` names the endpoint in errors. Raises ProviderError."""
-        return await self._request("GET", url, what, None, {})
+    async def get(self, url: str, what: str, headers: Mapping[str, str] | None = None) -> Reply:
+        """`what` names the endpoint in errors, in which no header shows. Raises ProviderError."""
+        return await self._request("GET", url, what, None, headers or {})
 
     async def post_form(self, url: str, what: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         """As `get`. Neither the form nor the headers show in any error."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from zt_proxy.control.identity.presets import PRESETS
 from zt_proxy.control.identity.strict import string_list
 from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.session import Level
@@ -28,13 +29,13 @@ class Attested(msgspec.Struct, frozen=True):
     level: Level
 
 
-def attested(claims: Mapping[str, Any], settings: ProviderSettings, acr_claim: str = "acr") -> Attested:
-    """Read the claims of a verified token; the strongest of what they attest counts.
-
-    `acr_claim`: where this provider says which demands were met. A list there (Entra's `acrs`) names several.
-    """
+def attested(claims: Mapping[str, Any], settings: ProviderSettings) -> Attested:
+    """Read the claims of a verified token; the strongest of what they attest counts."""
+    acr_claim = PRESETS[settings.preset].acr_claim
     said = claims.get(acr_claim)
-    met = [said] if isinstance(said, str) else string_list(said) or [] if acr_claim != "acr" else []
+    met = [said] if isinstance(said, str) else []
+    if acr_claim != "acr":  # Entra's `acrs` is a list of the contexts that were satisfied
+        met = met or string_list(said) or []
     methods = string_list(claims.get("amr")) or []
     levels = [settings.acr[value] for value in met if value and value in settings.acr]
     levels.append(_by_methods(methods, settings.amr))
@@ -55,4 +56,5 @@ def _by_methods(methods: list[str], listed: Mapping[str, Level] | None) -> Level
 def wanted(settings: ProviderSettings, level: Level) -> tuple[str, ...]:
     """The values of `acr` that attest `level` or more: the weakest of them first, as the operator wrote them."""
     fitting = [value for value, attests in settings.acr.items() if value and attests >= level]
-    return tuple(sorted(fitting, key=lambda value: settings.acr[value]))
+    ordered = tuple(sorted(fitting, key=lambda value: settings.acr[value]))
+    return ordered[:1] if PRESETS[settings.preset].one_acr_value else ordered

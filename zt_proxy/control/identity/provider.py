@@ -2,41 +2,39 @@
 
 import hashlib
 import re
-from base64 import b64encode as plain_b64encode
 from collections.abc import Mapping
-from urllib.parse import quote_plus, urlencode, urlsplit
+from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import msgspec
 import structlog
 
-from zt_proxy.control.identity.claims import Expectation, login_from_token
+from zt_proxy.control.identity import par
+from zt_proxy.control.identity.claims import Expectation, is_overage, login_from_token, renewed_principal
+from zt_proxy.control.identity.client_auth import client_authentication
+from zt_proxy.control.identity.directory import directory_of
 from zt_proxy.control.identity.discovery import Discovery, Metadata
-from zt_proxy.control.identity.fetch import Fetcher, Reply, invalid, json_body
+from zt_proxy.control.identity.fetch import Fetcher, json_body
 from zt_proxy.control.identity.jwks import JwksCache
 from zt_proxy.control.identity.levels import wanted
 from zt_proxy.control.identity.logout import read_logout
-from zt_proxy.control.identity.strict import parse_object
+from zt_proxy.control.identity.presets import PRESETS
+from zt_proxy.control.identity.refresh import renew_in
+from zt_proxy.control.identity.replies import Tokens, read_renewal, read_tokens, safe_code
 from zt_proxy.control.identity.tokens import LOGOUT_TOKEN, TokenVerifier
-from zt_proxy.control.identity.types import IdentityProvider, LoginRefused, LogoutNotice, VerifiedLogin
+from zt_proxy.control.identity.types import IdentityProvider, LoginRefused, LogoutNotice, Renewed, VerifiedLogin
 from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, ConfigurationError, ProviderError, Reason
 from zt_proxy.core.keys import Secret, b64encode
-from zt_proxy.core.session import Level
+from zt_proxy.core.session import Level, Principal
 
-CLIENT_AUTH = ("client_secret_basic", "client_secret_post", "none")
 MAX_CODE = 4_096
 _VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
-_ERROR_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 MAX_DESCRIPTION = 200
 
 log = structlog.get_logger(__name__)
-
-
-class _Tokens(msgspec.Struct, frozen=True):
-    id_token: Secret
-    access_token: Secret
 
 
 class OidcProvider(IdentityProvider):
@@ -49,10 +47,9 @@ class OidcProvider(IdentityProvider):
     def __init__(
         self, settings: ProviderSettings, *, redirect_uri: str, clock: Clock, http: aiohttp.ClientSession | None = None
     ) -> None:
-        if settings.client_auth not in CLIENT_AUTH:
-            raise ConfigurationError(f"provider {settings.name}: client_auth must be one of {', '.join(CLIENT_AUTH)}")
-        if settings.client_auth != "none" and settings.client_secret is None:
-            raise ConfigurationError(f"provider {settings.name}: {settings.client_auth} needs a client_secret")
+        self._client = client_authentication(settings, clock)
+        if settings.par not in par.MODES:
+            raise ConfigurationError(f"provider {settings.name}: par must be one of {', '.join(par.MODES)}")
         self.name = settings.name
         self.display_name = settings.display_name
         self.issuer = settings.issuer
@@ -60,6 +57,8 @@ class OidcProvider(IdentityProvider):
         self._redirect_uri = redirect_uri
         self._clock = clock
         self._fetcher = Fetcher(ca=settings.ca, timeout=settings.timeout, http=http)
+        self._preset = PRESETS[settings.preset]
+        self._directory = directory_of(settings, self._fetcher, clock)
         self._discovery = Discovery(settings, self._fetcher, clock)
         self._jwks = JwksCache(self._fetch_jwks, provider=settings.name, clock=clock)
         self._verifier = TokenVerifier(settings.algorithms, self._jwks)
@@ -80,8 +79,8 @@ class OidcProvider(IdentityProvider):
         if not _VERIFIER.fullmatch(verifier):
             raise ValueError("PKCE verifier must be 43 to 128 unreserved characters")
         metadata = await self._discovery.get()
-        # No refresh token is wanted, so none is asked for.
-        scopes = dict.fromkeys(("openid", *(s for s in self._settings.scopes if s != "offline_access")))
+        wanted_scopes = (s for s in self._settings.scopes if s != "offline_access" or self._settings.refresh)
+        scopes = dict.fromkeys(("openid", *wanted_scopes))
         query = {
             "response_type": "code",
             "response_mode": "query",
@@ -99,9 +98,12 @@ class OidcProvider(IdentityProvider):
             limit = 0.0 if limit is None else limit  # only a max_age obliges the provider to send auth_time (§2)
         if limit is not None:
             query["max_age"] = str(int(limit))
+        query |= self._preset.request(self._settings.tenant)
         query |= self._demand(metadata, level, essential=essential)
         if login_hint is not None:
             query["login_hint"] = login_hint
+        if par.pushes(self._settings.par, metadata):
+            query = await par.push(self._fetcher, self._client, metadata, query)
         return _with_query(metadata.authorization_endpoint, query)
 
     async def finish(
@@ -125,7 +127,40 @@ class OidcProvider(IdentityProvider):
             max_age=self._max_age(max_age),
             forced_after=forced_after,
         )
-        return login_from_token(verified, tokens.id_token, self._settings, expected)
+        login = login_from_token(verified, tokens.id_token, self._settings, expected)
+        login = await self._with_groups(login, verified.claims, tokens.access_token)
+        if not self._settings.refresh or tokens.refresh_token is None:
+            return login
+        again = renew_in(self._settings, tokens.lifetime)
+        return msgspec.structs.replace(login, refresh_token=tokens.refresh_token, renew_in=again)
+
+    async def renew(self, token: Secret, who: Principal) -> Renewed:
+        """Ask again who somebody is (RFC 6749 §6, OpenID Connect Core §12). Whatever the answer says of the person, the
+        token in it is the one that counts from now on.
+
+        Raises LoginRefused when the provider takes the token no more; ProviderError(PROVIDER_…) when it cannot say.
+        """
+        metadata = await self._discovery.get()
+        form, headers = {"grant_type": "refresh_token", "refresh_token": token.reveal()}, dict[str, str]()
+        self._client.add(form, headers, token_endpoint=metadata.token_endpoint)
+        reply = await self._fetcher.post_form(metadata.token_endpoint, "token endpoint", form, headers)
+        answer = read_renewal(reply)
+        principal, fault = None, None
+        if answer.id_token is not None:
+            try:
+                verified = await self._verifier.verify(answer.id_token.reveal())
+                principal = renewed_principal(verified, answer.access_token, self._settings, who, self._clock.now())
+                principal = await self._groups_of(principal, verified.claims, answer.access_token)
+            except ProviderError as error:
+                principal, fault = None, error
+        return Renewed(
+            used=token,
+            token=answer.refresh_token or token,
+            principal=principal,
+            id_token=None if principal is None else answer.id_token,
+            again_in=renew_in(self._settings, answer.lifetime),
+            fault=fault,
+        )
 
     async def logout_url(self, *, id_token: Secret | None, post_logout_redirect_uri: str, state: str) -> str | None:
         """See IdentityProvider. Signing out here must not fail because the provider is down."""
@@ -168,6 +203,24 @@ class OidcProvider(IdentityProvider):
         self._jwks.cancel()
         await self._fetcher.close()
 
+    async def _with_groups(
+        self, login: VerifiedLogin, claims: Mapping[str, Any], access_token: Secret
+    ) -> VerifiedLogin:
+        principal = await self._groups_of(login.principal, claims, access_token)
+        return msgspec.structs.replace(login, principal=principal)
+
+    async def _groups_of(self, principal: Principal, claims: Mapping[str, Any], access_token: Secret) -> Principal:
+        """With the groups that the provider's directory knows, where the token does not carry them."""
+        left_out = not principal.groups and is_overage(claims, self._settings.groups_claim)
+        if self._directory is None:
+            if left_out:  # there is an address to ask at, and nothing to ask with
+                raise ProviderError(Reason.LOGIN_GROUPS_OVERAGE, "groups are not in the token", status=403)
+            return principal
+        if not (left_out or self._directory.always):
+            return principal
+        groups = await self._directory.groups(principal.subject, access_token)
+        return msgspec.structs.replace(principal, groups=groups)
+
     def _demand(self, metadata: Metadata, level: Level | None, *, essential: bool) -> dict[str, str]:
         """How strong the proof shall be: `acr_values` is a wish (OpenID Connect Core §3.1.2.1), an essential claim is a
         demand (§5.5.1.1) that some providers answer with an error, and others by asking for what is missing."""
@@ -175,9 +228,9 @@ class OidcProvider(IdentityProvider):
         if not values:
             return {}
         asked = {"acr_values": " ".join(values)}
-        if level is not None and metadata.claims_parameter:
+        if level is not None and (metadata.claims_parameter or self._preset.claims_parameter):
             claim = {"essential": essential, "values": list(values)}
-            asked["claims"] = msgspec.json.encode({"id_token": {"acr": claim}}).decode()
+            asked["claims"] = msgspec.json.encode({"id_token": {self._preset.acr_claim: claim}}).decode()
         return asked
 
     def _max_age(self, asked: float | None) -> float | None:
@@ -193,13 +246,13 @@ class OidcProvider(IdentityProvider):
         if sender is not None and sender != self._settings.issuer:
             raise ClientError(Reason.LOGIN_TOKEN_INVALID, "call-back with the iss of another provider")
         if "error" in parameters:
-            raise LoginRefused(_error_code(parameters["error"]), _description(parameters.get("error_description", "")))
+            raise LoginRefused(safe_code(parameters["error"]), _description(parameters.get("error_description", "")))
         code = parameters.get("code", "")
         if not 0 < len(code) <= MAX_CODE:
             raise ClientError(Reason.LOGIN_TOKEN_INVALID, "call-back without a usable code")
         return Secret(code)
 
-    async def _exchange(self, metadata: Metadata, code: Secret, verifier: str) -> _Tokens:
+    async def _exchange(self, metadata: Metadata, code: Secret, verifier: str) -> Tokens:
         form = {
             "grant_type": "authorization_code",
             "code": code.reveal(),
@@ -207,54 +260,12 @@ class OidcProvider(IdentityProvider):
             "code_verifier": verifier,
         }
         headers: dict[str, str] = {}
-        client_id, secret = self._settings.client_id, self._settings.client_secret
-        if self._settings.client_auth == "client_secret_basic" and secret is not None:
-            # RFC 6749 §2.3.1: each form-encoded on its own before they are joined.
-            pair = f"{quote_plus(client_id)}:{quote_plus(secret.reveal())}"
-            headers["Authorization"] = "Basic " + plain_b64encode(pair.encode()).decode()
-        else:
-            form["client_id"] = client_id
-            if secret is not None and self._settings.client_auth == "client_secret_post":
-                form["client_secret"] = secret.reveal()
-        reply = await self._fetcher.post_form(metadata.token_endpoint, "token endpoint", form, headers)
-        return _read_tokens(reply)
+        self._client.add(form, headers, token_endpoint=metadata.token_endpoint)
+        return read_tokens(await self._fetcher.post_form(metadata.token_endpoint, "token endpoint", form, headers))
 
     async def _fetch_jwks(self) -> bytes:
         metadata = await self._discovery.get()
         return json_body(await self._fetcher.get(metadata.jwks_uri, "JWKS"), "JWKS")
-
-
-def _read_tokens(reply: Reply) -> _Tokens:
-    """RFC 6749 §5.1 and §5.2. Nothing of the body shows in an error but a checked error code."""
-    if reply.status in {400, 401, 403}:
-        raise _token_refusal(reply)
-    body = json_body(reply, "token endpoint")
-    try:
-        answer = parse_object(body)
-    except ValueError as error:
-        raise invalid(f"token endpoint: {error}") from None
-    kind, access_token, id_token = (answer.get(name) for name in ("token_type", "access_token", "id_token"))
-    if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise invalid("token endpoint: token_type is not Bearer")
-    if not isinstance(access_token, str) or not access_token:
-        raise invalid("token endpoint: no access_token")
-    if not isinstance(id_token, str) or not id_token:
-        raise invalid("token endpoint: no id_token; is the scope openid granted?")
-    return _Tokens(id_token=Secret(id_token), access_token=Secret(access_token))
-
-
-def _token_refusal(reply: Reply) -> ProviderError:
-    try:
-        code = _error_code(parse_object(reply.body).get("error"))
-    except ValueError:
-        return invalid(f"token endpoint: status {reply.status} without an OAuth error")
-    if code == "invalid_grant":  # used, expired or foreign code, or wrong verifier: this sign-in, not the set-up
-        return LoginRefused(code)
-    return invalid(f"token endpoint: refused with {code}")
-
-
-def _error_code(value: object) -> str:
-    return value if isinstance(value, str) and _ERROR_CODE.fullmatch(value) else "unreadable_error"
 
 
 def _description(text: str) -> str:

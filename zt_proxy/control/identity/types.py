@@ -51,6 +51,21 @@ class LogoutNotice(msgspec.Struct, frozen=True):
     expires: float
 
 
+class Renewed(msgspec.Struct, frozen=True):
+    """What a provider gave for a refresh token."""
+
+    used: Secret
+    token: Secret
+    """The one to use next: a new one, or the same."""
+    principal: Principal | None
+    """Who the person is now; None: the provider said nothing, or nothing that verifies."""
+    id_token: Secret | None
+    again_in: float
+    """Seconds until the next refresh."""
+    fault: ProviderError | None = None
+    """Why what was said is not believed. `token` counts all the same."""
+
+
 class LoginRefused(ProviderError):
     """The provider answered the sign-in with an error (RFC 6749 §4.1.2.1).
 
