@@ -253,6 +253,7 @@ def _route(
         shared_secret_header=(secret.header, resolve(secret.value, path("")).reveal()) if secret else None,
         forward_authorization=route.forward_authorization,
         machines_only=route.machines_only,
+        helper=route.helper == "inject",
         insecure_root_service_worker=route.insecure_root_service_worker,
     )
 

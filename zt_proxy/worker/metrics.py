@@ -57,6 +57,7 @@ class Metrics:
         self._routes: dict[str, _RouteCounts] = {}
         self._decisions: dict[tuple[str, str], int] = {}
         self._handshakes: dict[tuple[str, str], int] = {}
+        self._pages: dict[tuple[str, str], int] = {}
         self._gauges: list[tuple[str, str, Reading]] = []
         self._labelled: list[tuple[str, str, str, Readings]] = []
         self._counters: list[tuple[str, str, Reading]] = []
@@ -84,6 +85,11 @@ class Metrics:
         a closed list."""
         key = ("ok" if ok else "failed", kind)
         self._handshakes[key] = self._handshakes.get(key, 0) + 1
+
+    def page(self, route: str, outcome: str) -> None:
+        """A page of a route with `helper: inject` went by; `outcome` is from a closed list."""
+        key = (route, outcome)
+        self._pages[key] = self._pages.get(key, 0) + 1
 
     def gauge(self, name: str, help: str, read: Reading) -> None:
         """Export what `read` gives at each scrape, as `zt_<name>`."""
@@ -113,6 +119,11 @@ class Metrics:
             "zt_tls_handshakes",
             "TLS handshakes by result and version or kind of failure.",
             [({"result": result, "kind": kind}, count) for (result, kind), count in self._handshakes.items()],
+        )
+        yield _counter(
+            "zt_pages",
+            "Pages of routes with `helper: inject`, by what came of them.",
+            [({"route": route, "outcome": outcome}, count) for (route, outcome), count in self._pages.items()],
         )
         for name, text, read in self._gauges:
             yield Family(f"zt_{name}", text, "gauge", [Sample(f"zt_{name}", {}, read())])

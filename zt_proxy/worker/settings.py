@@ -156,6 +156,8 @@ class RouteSettings(msgspec.Struct, frozen=True):
     """Let the client's Authorization header through (off: the platform never sees a bearer credential)."""
     machines_only: bool = False
     """Never answer with a redirect or a page."""
+    helper: bool = False
+    """Put `/.zt/session.js` into the app's pages."""
     insecure_root_service_worker: bool = False
     """Let the app install a service worker over its whole origin, the way back from the sign-in included."""
 
@@ -185,6 +187,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     session_cookie: str = "__Host-zt"
     login_cookie: str = "__Host-zt-login"
     session_recheck: float = 30.0
+    form_limit: int = 4 * 1024 * 1024
+    """Bytes of a form that control keeps until its sender has proven who they are; 0: none is."""
     drain: float = 30.0
     metrics: tuple[str, int] | None = None
     """Host and port of the private metrics and health listener."""

@@ -103,6 +103,7 @@ routes:
     shared_secret: {header: X-Proxy-Secret, value: "${env:ZT_TEST_SECRET}"}
     forward_authorization: true
     machines_only: true
+    helper: inject
     insecure_root_service_worker: true
     body_limit: 100MB
     mode: report

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.messages import ControlLink, SigningKey
+from zt_proxy.pages.scripts import SESSION_JS_URL
 from zt_proxy.policy.compile import compile_machines, compile_rules
 from zt_proxy.worker.edge.sockets import Key, key_of
 from zt_proxy.worker.edge.tls import TermsTable
+from zt_proxy.worker.gateway.helper import Helper
 from zt_proxy.worker.gateway.pipeline import Gateway
 from zt_proxy.worker.gateway.respond import Responder
 from zt_proxy.worker.gateway.routes import Route, RouteTable
@@ -73,6 +75,7 @@ class World:
                 compile_rules(route.rules),
                 compile_machines(route.rules),
                 IdentityHeaders(route, self.signer),
+                Helper(route, SESSION_JS_URL, parts.metrics) if route.helper else None,
             )
             for route in settings.routes
         )

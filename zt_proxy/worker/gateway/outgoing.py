@@ -35,7 +35,9 @@ def _middle(x: Exchange, route: Route) -> bytes:
     head = x.head
     own_host = x.host.encode()
     host = own_host if route.preserve_host else route.upstream_host
-    parts = [b" HTTP/1.1\r\nHost: %b\r\n" % host, *head.lines]
+    helper = route.helper
+    lines = head.lines if helper is None or x.machine is not None else helper.request_lines(head)
+    parts = [b" HTTP/1.1\r\nHost: %b\r\n" % host, *lines]
     if x.rest_cookies:
         parts.append(b"Cookie: %b\r\n" % x.rest_cookies)
     if route.forward_authorization:

@@ -6,6 +6,7 @@ from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.policy.engine import Policy
 from zt_proxy.policy.machines import MachineRules
 from zt_proxy.policy.templates import compile_paths
+from zt_proxy.worker.gateway.helper import Helper
 from zt_proxy.worker.identify.headers import IdentityHeaders
 from zt_proxy.worker.settings import RouteSettings
 from zt_proxy.worker.upstream.permit import Internal, Permitted
@@ -30,6 +31,7 @@ class Route:
         "body_limit",
         "cors_origins",
         "forward_authorization",
+        "helper",
         "host",
         "identity",
         "idle_timeout",
@@ -56,6 +58,7 @@ class Route:
         policy: Policy,
         machines: MachineRules,
         identity: IdentityHeaders,
+        helper: Helper | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -66,7 +69,8 @@ class Route:
         self.policy = policy
         self.machines = machines
         self.identity = identity
-        self.relay: NewRelay = Relay
+        self.helper = helper
+        self.relay: NewRelay = Relay if helper is None else helper.relay
         self.audience = settings.audience
         self.body_limit = settings.body_limit
         self.strip_prefix = settings.strip_prefix
