@@ -6,16 +6,23 @@ from typing import Literal
 
 import msgspec
 
-from zt_proxy.config import build_machines, names
+from zt_proxy.config import build_identity, build_machines, build_mfa, names, session_presets
 from zt_proxy.config.certificates import dns_names
 from zt_proxy.config.files import cores, files, references
 from zt_proxy.config.load import Loaded
 from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
 from zt_proxy.config.schema import Listener, Schema
-from zt_proxy.config.schema_identity import Levels, Provider
-from zt_proxy.config.schema_routes import Match, Route, Rule, To
+from zt_proxy.config.schema_mail import Mail
+from zt_proxy.config.schema_routes import Match, Require, Route, Rule, To
 from zt_proxy.config.secrets import resolve
-from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, ProviderSettings, SessionSettings
+from zt_proxy.control.settings import (
+    AppHost,
+    AuditSettings,
+    ControlSettings,
+    MailSettings,
+    MailTls,
+    SessionSettings,
+)
 from zt_proxy.core.session import Level
 from zt_proxy.core.types import Mode
 from zt_proxy.policy.spec import Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
@@ -154,7 +161,14 @@ def _control(
             for host in hosts
         },
         audit=AuditSettings(folders.audit, schema.audit.rotate),
-        session=SessionSettings(schema.session.idle, schema.session.absolute),
+        session=SessionSettings(
+            session_presets.idle(schema.session),
+            session_presets.absolute(schema.session),
+            schema.session.limit or 0,
+            schema.session.limit_policy == "refuse",
+        ),
+        mail=_mail(schema.mail, loaded.base) if schema.mail else None,
+        form_limit=schema.session.form_limit,
         pending_logins=login.pending,
         pending_logins_per_address=login.pending_per_address,
         logins_at_once=login.at_once,
@@ -171,6 +185,20 @@ def _control(
 def insecure_switches(schema: Schema) -> list[str]:
     """Names of the `insecure_…` keys that are on."""
     on = [
+def _mail(mail: Mail, base: Path) -> MailSettings:
+    host, port = names.bind(mail.server)
+    return MailSettings(
+        host=host,
+        port=port,
+        sender=mail.from_,
+        tls=MailTls(mail.tls),
+        username=mail.username or "",
+        password=resolve(mail.password, base) if mail.password else None,
+        ca=base / Path(mail.ca).expanduser() if mail.ca else None,
+        timeout=mail.timeout,
+    )
+
+
         f"identity.providers.{name}.{switch}"
         for name, provider in schema.identity.providers.items()
         for switch in ("insecure_no_mfa", "insecure_http")
@@ -179,6 +207,8 @@ def insecure_switches(schema: Schema) -> list[str]:
     on += [
         f"routes.{route.name}.insecure_root_service_worker"
         for route in schema.routes
+    if schema.mail is not None and schema.mail.tls == "insecure_none":
+        on.append("mail.tls.insecure_none")
         if route.insecure_root_service_worker
     ]
     return on + [
@@ -232,7 +262,12 @@ def _route(
         host=host,
         prefix=names.prefix(route.path).encode("ascii"),
         upstream=_upstream(route, path),
-        rules=RouteRules(route.name, (*map(_rule, route.rules), *scopes), folds, Mode(route.mode)),
+        rules=RouteRules(
+            route.name,
+            (*(spec for rule in route.rules for spec in _rule(rule, route, session_presets.floor(schema))), *scopes),
+            folds,
+            Mode(route.mode),
+        ),
         audience=route.audience or f"https://{host}",
         strip_prefix=route.strip_prefix,
         preserve_host=route.preserve_host,

@@ -81,12 +81,29 @@ class Checking(msgspec.Struct):
 
 def check(loaded: Loaded, clock: Clock | None = None) -> list[Problem]:
     """Every problem of the file, those of `load` included, in the order of the file."""
-    from zt_proxy.config import check_front, check_identity, check_machines, check_routes, check_rules
+    from zt_proxy.config import (
+        check_front,
+        check_identity,
+        check_machines,
+        check_mfa,
+        check_routes,
+        check_rules,
+        check_session,
+    )
 
     problems = Collector(loaded.path, loaded.problems)
     if loaded.schema is not None:
         now = datetime.fromtimestamp((clock or SystemClock()).now(), UTC)
         checking = Checking(problems, loaded.schema, loaded.base, now)
-        for part in (check_front, check_identity, check_routes, check_rules, check_machines):
+        parts = (
+            check_front,
+            check_session,
+            check_identity,
+            check_mfa,
+            check_routes,
+            check_rules,
+            check_machines,
+        )
+        for part in parts:
             part.check(checking)
     return problems.sorted()

@@ -1,6 +1,6 @@
 """Listeners, certificates, the portal, limits: what stands before any route."""
 
-from zt_proxy.config import names
+from zt_proxy.config import names, session_presets
 from zt_proxy.config.build import runtime_dir
 from zt_proxy.config.certificates import Leaf, read_leaf, read_public_key
 from zt_proxy.config.check import EXPIRY_WARNING, Checking
@@ -113,7 +113,7 @@ def _bounds(checking: Checking) -> None:
     schema, problems = checking.schema, checking.problems
     for model in (schema.session, schema.assertion, schema.limits, schema.audit, schema.identity.login):
         checking.not_zero(model)
-    if schema.session.idle > schema.session.absolute:
+    if session_presets.idle(schema.session) > session_presets.absolute(schema.session):
         problems.error(schema.session.at("idle"), "`idle` is longer than `absolute`, so it would never end a session")
     if schema.assertion.overlap > schema.assertion.rotation:
         problems.error(schema.assertion.at("overlap"), "`overlap` is longer than `rotation`")

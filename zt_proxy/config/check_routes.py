@@ -2,7 +2,7 @@
 
 import re
 
-from zt_proxy.config import names
+from zt_proxy.config import names, session_presets
 from zt_proxy.config.certificates import check_authorities, read_leaf, read_public_key
 from zt_proxy.config.check import Checking
 from zt_proxy.config.check_front import covered, validity
@@ -153,7 +153,7 @@ def _is_ourselves(checking: Checking, upstream: UpstreamSettings) -> bool:
 def _session(checking: Checking, route: Route) -> None:
     general, own = checking.schema.session, route.session
     checking.not_zero(own)
-    for key in ("idle", "absolute"):
+    for key, most in (("idle", session_presets.idle(general)), ("absolute", session_presets.absolute(general))):
         wanted = getattr(own, key)
         if wanted is not None and wanted > getattr(general, key):
             checking.problems.error(

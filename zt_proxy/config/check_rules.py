@@ -1,5 +1,6 @@
 """Rules: whether each can decide anything, and whether any decides too much."""
 
+from zt_proxy.config import session_presets
 from zt_proxy.config.check import Checking
 from zt_proxy.config.check_identity import NAME
 from zt_proxy.config.problems import nearest
@@ -16,6 +17,8 @@ _CLAIMS_IN_PRINCIPAL = frozenset({"sub", "email", "groups", "name", "roles"})
 
 def check(checking: Checking) -> None:
     for_machines = {scope.route for one in checking.schema.integrations.values() for scope in one.allow}
+    floor = session_presets.floor(checking.schema)
+    _require(checking, floor, ())
     for route in checking.schema.routes:
         if not route.rules and not route.damaged and route.name not in for_machines:
             checking.problems.warning(route.at("rules"), f"route `{route.name}` has no rules: it denies everything")
@@ -58,8 +61,30 @@ def _rule(checking: Checking, route: Route, rule: Rule) -> None:
             problems.error(
                 rule.at("require"), "`require` on a rule for integrations: only people prove themselves again"
             )
-        checking.not_zero(rule.require)
-    _too_much(checking, rule)
+    floors = (("top level", session_presets.floor(checking.schema)), ("route", route.require)) if applies(rule) else ()
+    _require(checking, rule.require, floors)
+    _too_much(checking, route, rule)
+
+
+def _require(checking: Checking, require: Require, floors: tuple[tuple[str, Require], ...]) -> None:
+    """What is asked for may tighten what is asked above it, and never loosen it."""
+    checking.not_zero(require)
+    level, age, once = needs(require)
+    for place, above in floors:
+        least = needs(above)
+        if require.mfa is not None and level < least.level:
+            checking.problems.error(
+                require.at("mfa"), f"`{level.word}` is less than the {place} asks", f"`{least.level.word}` or stronger"
+            )
+        if require.reauth is None:
+            continue
+        if (least.once and not once) or (age is not None and least.reauth is not None and age > least.reauth):
+            said = spelled(least.reauth, least.once)
+            checking.problems.error(
+                require.at("reauth"),
+                f"`{spelled(age, once)}` is less than the {place} asks",
+                f"`{said}`" if least.once else f"`{said}` or shorter",
+            )
 
 
 def check_match(checking: Checking, route: Route, match: Match) -> None:
@@ -210,6 +235,10 @@ def _speaks_for(wide: Rule, narrow: Rule) -> bool:
     """Whether everyone `narrow` is for is one `wide` is for. True is certain."""
     if wide.to is None:
         return wide.deny is not None
+def _needs(checking: Checking, route: Route, rule: Rule) -> Needs:
+    return needs_of(rule, route, session_presets.floor(checking.schema))
+
+
     if narrow.to is None:
         return False
     if not set(narrow.to.integrations) <= set(wide.to.integrations):

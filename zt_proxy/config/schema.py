@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field
 from zt_proxy.config.schema_base import Duration, Model, Rate, Size, TlsVersion
 from zt_proxy.config.schema_identity import Identity
 from zt_proxy.config.schema_machines import ClientCertificates, Integration, also_alone, one_or_many
-from zt_proxy.config.schema_routes import Route
+from zt_proxy.config.schema_mail import Mail
+from zt_proxy.config.schema_routes import Require, Route
 
 
 class Certificate(Model):
@@ -68,12 +69,20 @@ class Portal(Model):
 class Session(Model):
     """How long a sign-in lasts. Routes may shorten it."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"binding", "concurrent", "store"})
+    later: ClassVar[frozenset[str]] = frozenset({"binding", "store"})
 
+    preset: Literal["aal2", "aal3"] | None = None
+    """Lengths of NIST SP 800-63B: `aal2` is `idle: 30m` and `absolute: 12h`; `aal3` is `idle: 15m` and `absolute: 12h`,
+    and every sign-in and every rule then asks for `phishing-resistant` proof at least. Other keys may only tighten
+    it."""
     idle: Duration = 1_800.0
     """Ends after this long without activity of the person."""
     absolute: Duration = 43_200.0
     """Ends this long after the sign-in, whatever happens."""
+    limit: int | None = Field(None, ge=1)
+    """Sessions that one person may have at once; left out: any number."""
+    limit_policy: Literal["end-oldest", "refuse"] = "end-oldest"
+    """What a sign-in beyond `limit` does: the session that began first ends, or the sign-in is refused."""
     recheck: Duration = 30.0
     """How often open streams and WebSockets are decided again."""
 
@@ -183,6 +192,8 @@ class Schema(Model):
     trusted_proxies: list[str] = []
     """Networks whose `X-Forwarded-For` is believed, right to left."""
     limits: Limits = Limits()
+    mail: Mail | None = None
+    """Left out: no mail is sent, and everything else works."""
     """Bounds that hold for every connection."""
     metrics: Metrics | None = None
     """Left out: no metrics listener."""

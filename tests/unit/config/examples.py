@@ -55,7 +55,16 @@ identity:
       insecure_no_mfa: true
       insecure_http: true
   login: {lifetime: 5m, code_lifetime: 30s, pending: 100, pending_per_address: 5, at_once: 3, waiting: 7}
-session: {idle: 20m, absolute: 8h, recheck: 15s}
+session: {preset: aal2, idle: 20m, absolute: 8h, limit: 3, limit_policy: refuse, recheck: 15s, form_limit: 1MB}
+mail:
+  server: smtp.example.com:465
+  from: zt@example.com
+  tls: implicit
+  username: zt
+  password: "${env:ZT_TEST_SECRET}"
+  ca: certs/ca.pem
+  timeout: 5s
+require: {mfa: multi, reauth: 2h}
 assertion: {rotation: 7d, overlap: 2h}
 trusted_proxies: [10.0.0.0/8, 192.0.2.7]
 limits:
