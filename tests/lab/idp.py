@@ -79,6 +79,10 @@ class MockIdp:
         self.token_requests: list[tuple[dict[str, str], dict[str, str]]] = []
         """Form and headers of each."""
         self.last_id_token = ""
+        self.rotates = False
+        """Refresh tokens are given, each good once; who uses one twice loses them all (RFC 9700 §4.14.2)."""
+        self._families: dict[str, list[str]] = {}
+        """Every refresh token → all of its family, the current one last."""
         self._codes: dict[str, Authorization] = {}
         self._runner: web.AppRunner | None = None
 
@@ -174,6 +178,8 @@ class MockIdp:
         self.token_requests.append((form, dict(request.headers)))
         if not _client_is_known(request, form):
             return web.json_response({"error": "invalid_client"}, status=401)
+        if form.get("grant_type") == "refresh_token":
+            return self._refresh(form.get("refresh_token", ""))
         visit = self._codes.pop(form.get("code", ""), None)
         if visit is None or form.get("redirect_uri") != visit.query["redirect_uri"]:
             return web.json_response({"error": "invalid_grant"}, status=400)
@@ -188,6 +194,33 @@ class MockIdp:
             "token_type": "Bearer",
             "expires_in": 300,
             "id_token": self.last_id_token,
+            **({"refresh_token": self._rotated([visit.user])} if self.rotates else {}),
+            **self.token_response,
+        }
+        return web.json_response({name: value for name, value in answer.items() if value is not ABSENT})
+
+    def _rotated(self, family: list[str]) -> str:
+        """`family` begins with the user's name."""
+        token = secrets.token_urlsafe(24)
+        family.append(token)
+        self._families[token] = family
+        return token
+
+    def _refresh(self, token: str) -> web.Response:
+        self.requests["refresh"] += 1
+        family = self._families.get(token)
+        if family is None or family[-1] != token:
+            if family is not None:
+                family.append("")  # stolen, as it seems: nobody has a good one any more
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        claims = self.id_token_claims(None, family[0])
+        make = self.id_token or (lambda claims: self.keys[0].sign(claims, **self.header))
+        answer = {
+            "access_token": secrets.token_urlsafe(24),
+            "token_type": "Bearer",
+            "expires_in": 300,
+            "id_token": make(claims),
+            "refresh_token": self._rotated(family),
             **self.token_response,
         }
         return web.json_response({name: value for name, value in answer.items() if value is not ABSENT})

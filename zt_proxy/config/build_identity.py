@@ -31,6 +31,8 @@ def provider(name: str, said: Provider, base: Path) -> ProviderSettings:
         ca=base / said.ca if said.ca else None,
         algorithms=tuple(said.algorithms),
         timeout=said.timeout,
+        refresh=said.refresh,
+        refresh_every=said.refresh_every,
         max_age=said.max_age,
         preset=said.preset,
         tenant=(said.tenant or said.domain or "").lower(),

@@ -12,7 +12,9 @@ from aiohttp import web
 
 from zt_proxy.control.assertion_keys import AssertionKeys
 from zt_proxy.control.audit.writer import AuditWriter
+from zt_proxy.control.factors.manager import Factors, open_factors
 from zt_proxy.control.identity.provider import OidcProvider
+from zt_proxy.control.identity.refresh import Refresher
 from zt_proxy.control.integrations.revocation import Source
 from zt_proxy.control.integrations.watch import CrlWatcher
 from zt_proxy.control.portal.app import build_portal
@@ -60,6 +62,11 @@ class Front:
         self._runner = runner
 
     @property
+    def refreshing(self) -> list[OidcProvider]:
+        """Providers that are asked again who their people are."""
+        return [self._providers[each.name] for each in self.settings.providers if each.refresh]
+
+    @property
     def _waiting(self) -> Path:
         return self.settings.socket.with_suffix(".new")
 
@@ -87,18 +94,21 @@ class Control(Generic[L]):
         clock: Clock,
         ring: KeyRing,
         sessions: SessionManager,
+        factors: Factors,
         audit: AuditWriter,
         keys: AssertionKeys,
         link: L,
     ) -> None:
         self.settings = settings
         self.sessions = sessions
+        self.factors = factors
         self.audit = audit
         self.keys = keys
         self.ring = ring
         self.link = link
         self.revocation = CrlWatcher(clock, settings.state_dir / "crl-numbers.json", link.revocation_lists)
         self.clock = clock
+        self.refresher = Refresher(sessions.at_provider, clock)
         self._front: Front | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -113,8 +123,10 @@ class Control(Generic[L]):
             settings.state_dir, clock, settings.assertion_rotation, settings.assertion_overlap
         )
         sessions = await open_sessions(settings, ring, clock)
+        store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
+        factors = await open_factors(settings.factors, settings.state_dir, store_ring, clock)
         audit = AuditWriter(settings.audit, settings.runtime_dir, clock)
-        return cls(settings, clock, ring, sessions, audit, keys, connect(sessions, ring))
+        return cls(settings, clock, ring, sessions, factors, audit, keys, connect(sessions, ring))
 
     async def start(self) -> None:
         """Serve the portal, write the log, keep the store in order."""
@@ -123,6 +135,7 @@ class Control(Generic[L]):
         self.link.signing_key(self.keys.current())
         await self.adopt(await self.prepare(self.settings))
         self._tasks.append(asyncio.create_task(self.sessions.run(asyncio.sleep), name="sessions"))
+        self._tasks.append(asyncio.create_task(self.refresher.run(), name="refresh"))
         self._tasks.append(asyncio.create_task(self._rotate_keys(), name="assertion-keys"))
         self._tasks.append(asyncio.create_task(self.revocation.run(), name="revocation"))
 
@@ -130,12 +143,14 @@ class Control(Generic[L]):
         for task in (*self._tasks, *self._closing):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._closing, return_exceptions=True)
+        await self.refresher.close()
         if self._front is not None:
             await self._front.close()
         closing = self.link.close()
         if closing is not None:
             await closing
         await self.sessions.close()
+        await self.factors.close()
         await self.audit.stop()
 
     # ---- reload ----
@@ -154,6 +169,7 @@ class Control(Generic[L]):
             self.clock,
             self.keys.jwks,
             AssertionPortalVerifier(self.keys, settings.portal_origin, self.clock),
+            self.factors,
         )
         revocation = await self.revocation.prepare(settings.revocation)
         front = Front(settings, providers, PortalRunner(portal), revocation)
@@ -170,7 +186,9 @@ class Control(Generic[L]):
         front.take_over()
         self.revocation.adopt(front.revocation)
         self.settings = settings = front.settings
+        self.refresher.use(front.refreshing)
         self.sessions.configure(settings.session)
+        self.factors.configure(settings.factors)
         self.keys.schedule(settings.assertion_rotation, settings.assertion_overlap)
         for name in settings.insecure:
             log.warning("insecure switch is on", switch=name)

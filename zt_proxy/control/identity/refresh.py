@@ -39,7 +39,7 @@ LONGEST_REST = 300.0
 AGAIN = 120.0
 """Seconds until a session is tried again whose refresh went wrong in a way that may be its own."""
 STORE_AGAIN = 2.0
-GRACE = 3.0
+GRACE = 2.0
 """Seconds that those under way have at the end: an answer that is not kept costs a session."""
 ENDS = frozenset((Reason.LOGIN_OTHER_SUBJECT, Reason.LOGIN_GROUPS_OVERAGE))
 """What the provider may say of a person that no session may go on with."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from zt_proxy.control.identity.logout import Logouts
-from zt_proxy.control.identity.types import LogoutNotice, VerifiedLogin
+from zt_proxy.control.identity.types import LogoutNotice, Renewed, VerifiedLogin
 from zt_proxy.control.session.ending import Changes
 from zt_proxy.control.session.live import Live
 from zt_proxy.control.session.record import (
@@ -27,27 +27,11 @@ from zt_proxy.control.session.store import RenewalRow, SessionStore
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import KeyRing, Secret
-from zt_proxy.core.session import Principal
+from zt_proxy.link.messages import RENEWED
 
 LOGOUT = "provider-logout"
 """Why a session ended, in the log."""
-RENEWED = "renewed"
-"""Reason of the invalidation after which workers ask for the person's new groups and decide anew."""
-
 ATTEMPTS = 8
-
-
-class Renewed(msgspec.Struct, frozen=True):
-    """What a provider gave for a refresh token."""
-
-    used: Secret
-    token: Secret
-    """The one to use next."""
-    principal: Principal | None
-    """None: it said nothing of the person."""
-    id_token: Secret | None
-    again_in: float
-    """Seconds."""
 
 
 class Authority(Protocol):
@@ -150,6 +134,10 @@ class ProviderSide:
         self.refuse(login)
 
     # the provider says who the person is now
+
+    async def record(self, sid: str) -> SessionRecord | None:
+        """As `SessionManager.record`."""
+        return await self._authority.record(sid)
 
     async def due(self, provider: str, limit: int) -> tuple[str, ...]:
         """Ids of sessions whose provider is to be asked, the longest overdue first."""

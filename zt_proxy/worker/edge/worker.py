@@ -11,6 +11,7 @@ from zt_proxy.link.messages import (
     CHANGED,
     CLOSED,
     LEASE_LOST,
+    RENEWED,
     RESYNC,
     ControlLink,
     IdleNote,
@@ -288,20 +289,21 @@ class Worker:
             self.sessions.forget(sid)
         for world in (self.world, *self._retired):
             world.signer.forget(*sids)
-        if change.reason == RESYNC:
-            self._spawn(self._ask_again())
+        if change.reason in (RESYNC, RENEWED):
+            self._spawn(self._ask_again(sids))
         elif change.reason not in CHANGED:
             nobody_knows = change.reason in (LEASE_LOST, CLOSED)
             reason = Reason.CONTROL_UNAVAILABLE if nobody_knows else Reason.SESSION_UNKNOWN
             for listener in self.listeners:
                 listener.cut_sessions(sids, reason)
 
-    async def _ask_again(self) -> None:
-        """Changes were missed: what is open of a session stays only if control still knows the session."""
+    async def _ask_again(self, sids: frozenset[str]) -> None:
+        """Changes were missed (of these sessions; none given: of all), or who the person is changed: what is open of a
+        session stays only if control still knows the session, and what it says now allows it."""
         streams_of: dict[tuple[bytes, str], list[Exchange]] = {}
         for exchange in self.exchanges():
             entry = exchange.session
-            if entry is not None and exchange.route is not None:
+            if entry is not None and exchange.route is not None and (not sids or entry.session.sid in sids):
                 streams_of.setdefault((entry.key, entry.session.host), []).append(exchange)
         for some in _in_groups(list(streams_of)):
             answers = await asyncio.gather(*(self._ask(cookie, host) for cookie, host in some))
