@@ -203,8 +203,9 @@ class Stage:
 
         async def session(who: str, host: str) -> bytes:
             principal = Principal(who, self.idp.issuer, "corp", email=f"{who}@example.com", groups=frozenset(["staff"]))
+            sid = f"at-provider-{len(self.sids)}"
             record = await sessions.create(
-                VerifiedLogin(principal, "urn:mfa", ("pwd", "otp"), clock.now(), True, Secret("none"), None, "corp")
+                VerifiedLogin(principal, "urn:mfa", ("pwd", "otp"), clock.now(), True, Secret("none"), sid, "corp")
             )
             cookie = b"__Host-zt=" + (await sessions.issue_handle(record.sid, host)).encode()
             self.sids[cookie] = record.sid

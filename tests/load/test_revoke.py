@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -75,8 +75,9 @@ class Scene:
         )
         self.bystanders = Crowd(stage, talkers=bystanders[:10], followers=bystanders[10:], again=False)
 
-    async def play(self, since: Callable[[Stage], float], *order: str) -> str:
-        """Give the order when all streams run; gives the figures. `since` says when it was in effect given."""
+    async def play(self, since: Callable[[Stage], float], *order: str | Callable[[], Awaitable[None]]) -> str:
+        """Give the order, an operator's or any other, when all streams run; gives the figures. `since` says when it was
+        in effect given."""
         loop, clock = asyncio.get_running_loop(), SystemClock()
         async with self.bystanders, self.concerned:
             await self.bystanders.everybody()
@@ -84,7 +85,10 @@ class Scene:
             shares = spread(self.stage)
             assert min(shares) >= 50, shares
             began = loop.time()
-            await asyncio.to_thread(command, *order)
+            if callable(order[0]):
+                await order[0]()
+            else:
+                await asyncio.to_thread(command, *map(str, order))
             await until(lambda: all(member.end for member in self.concerned.members))
             last = max(member.ended for member in self.concerned.members)
             took = last + clock.now() - loop.time() - since(self.stage)
