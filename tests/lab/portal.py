@@ -12,16 +12,18 @@ import aiohttp
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
+from tests.lab.authenticator import Authenticator
+from zt_proxy.control.factors.manager import open_factors
 from zt_proxy.control.identity.types import IdentityProvider, VerifiedLogin
 from zt_proxy.control.portal.app import build_portal
 from zt_proxy.control.portal_verifier import PortalCall
 from zt_proxy.control.session.manager import SessionManager, open_sessions
-from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, SessionSettings
+from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, FactorSettings, SessionSettings
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import ClientError, Reason, ZtError
 from zt_proxy.core.handoff import Handoff, Purpose, seal_handoff
 from zt_proxy.core.keys import CookieMac, KeyRing, Secret, b64encode
-from zt_proxy.core.session import Principal, Session
+from zt_proxy.core.session import Level, Principal, Session
 from zt_proxy.link.messages import Invalidation
 
 PORTAL = "auth.example.com:8443"
@@ -30,6 +32,8 @@ OTHER = "crm.example.com"
 ID_TOKEN = "eyJhbGciOiJSUzI1NiJ9.id-token.signature"
 SESSION_COOKIE = "__Host-zt"
 LOGIN_COOKIE = "__Host-zt-login"
+ORIGIN = f"https://{PORTAL}"
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin", "Origin": ORIGIN}
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
 
 
@@ -44,7 +48,9 @@ class ScriptedProvider(IdentityProvider):
         self.principal = Principal(
             subject="alice", issuer="https://idp.example", provider=name, email="alice@example.com", name="Alice"
         )
-        self.mfa = True
+        self.level = Level.MULTI
+        self.issuer = "https://idp.example"
+        self.insecure_no_mfa = False
         self.fault: ZtError | None = None
         self.asked: list[dict[str, object]] = []
         self.finished: list[dict[str, object]] = []
@@ -65,7 +71,8 @@ class ScriptedProvider(IdentityProvider):
             acr="mfa",
             amr=("pwd", "otp"),
             auth_time=self.clock.now(),
-            mfa=self.mfa,
+            mfa=self.insecure_no_mfa or self.level >= Level.MULTI,
+            level=self.level,
             id_token=Secret(ID_TOKEN),
             provider_sid="idp-session",
             provider=self.name,
@@ -156,9 +163,16 @@ class Browser:
         }
         return seal_handoff(self.lab.worker_ring, Handoff(**{**values, **fields}))  # type: ignore[arg-type]
 
+    async def asked(self, **handoff: object) -> str:
+        """The same; a step-up is for the session that this browser has at the app's host."""
+        if handoff.get("purpose") is Purpose.REAUTH and "sid" not in handoff:
+            session = await self.session(str(handoff.get("host", APP)))
+            handoff["sid"] = session.sid if session is not None else ""
+        return self.handoff(**handoff)  # type: ignore[arg-type]
+
     async def to_provider(self, **handoff: object) -> str:
         """Up to the provider; gives the state."""
-        answer = await self.get(PORTAL, "/.zt/sign-in?to=" + self.handoff(**handoff))  # type: ignore[arg-type]
+        answer = await self.get(PORTAL, "/.zt/sign-in?to=" + await self.asked(**handoff))
         assert answer.status == 303, answer.text
         return parse_qs(urlsplit(answer.location).query)["state"][0]
 
@@ -175,10 +189,66 @@ class Browser:
 
     async def sign_in(self, **handoff: object) -> Answer:
         """The whole way; gives the answer of `/.zt/resume`."""
-        answer = await self.get(PORTAL, "/.zt/sign-in?to=" + self.handoff(**handoff))  # type: ignore[arg-type]
+        answer = await self.get(PORTAL, "/.zt/sign-in?to=" + await self.asked(**handoff))
         if answer.location.startswith("https://idp.example/"):
             answer = await self.back(parse_qs(urlsplit(answer.location).query)["state"][0])
         return await self.follow(answer, str(handoff.get("host", APP)))
+
+    async def post(self, target: str, **form: str) -> Answer:
+        """A form of the portal's own page."""
+        headers = {**NAVIGATION, **OWN_PAGE, "Content-Type": "application/x-www-form-urlencoded"}
+        return await self.request("POST", PORTAL, target, headers=headers, data=urlencode(form))
+
+    async def script(self, target: str, body: object) -> Answer:
+        """What the portal's own script sends."""
+        headers = {**OWN_PAGE, "Sec-Fetch-Mode": "cors", "Content-Type": "application/json"}
+        return await self.request("POST", PORTAL, target, headers=headers, data=json.dumps(body))
+
+    async def to_own_factor(self, **handoff: object) -> str:
+        """Through the provider to the page where an own factor is shown or enrolled; gives that address."""
+        answer = await self.back(await self.to_provider(**handoff))
+        assert answer.status == 303, answer.text
+        return answer.location
+
+    async def enrol_passkey(self, page: str, device: Authenticator) -> Answer:
+        """Add a passkey at the page of an enrolment; gives what follows: the page with recovery codes."""
+        query = page.partition("?")[2]
+        asked = await self.script(f"/.zt/enrol/options?{query}", {})
+        assert asked.status == 200, asked.text
+        given = json.loads(asked.text)
+        sent = {"token": given["token"], "credential": device.create(given["options"], ORIGIN), "name": "Phone"}
+        added = await self.script(f"/.zt/enrol/passkey?{query}", sent)
+        assert added.status == 204, added.text
+        return await self.post(f"/.zt/enrol/codes?{query}", token=await self.form_token(page))
+
+    async def enrol_and_sign_in(self, device: Authenticator, **handoff: object) -> Answer:
+        """The first sign-in of somebody whose provider attests nothing; gives the answer of `/.zt/resume`."""
+        page = await self.to_own_factor(**handoff)
+        assert page.startswith("/.zt/enrol?"), page
+        codes = await self.enrol_passkey(page, device)
+        assert codes.status == 200, codes.text
+        return await self.follow(await self.post("/.zt/enrol/done?" + page.partition("?")[2]))
+
+    async def show_passkey(self, page: str, device: Authenticator, **lies: object) -> Answer:
+        """Answer a page of `/.zt/confirm` with a passkey; gives the last answer to the script."""
+        query = page.partition("?")[2]
+        asked = await self.script(f"/.zt/confirm/options?{query}", {})
+        if asked.status != 200:
+            return asked
+        given = json.loads(asked.text)
+        sent = {"token": given["token"], "credential": device.get(given["options"], ORIGIN, **lies)}
+        return await self.script(f"/.zt/confirm/passkey?{query}", sent)
+
+    async def on(self, answer: Answer, host: str = APP) -> Answer:
+        """Where the script is sent, at the app's host."""
+        assert answer.status == 200, answer.text
+        parts = urlsplit(json.loads(answer.text)["location"])
+        assert parts.netloc == host
+        return await self.get(host, f"{parts.path}?{parts.query}")
+
+    async def form_token(self, page: str) -> str:
+        found = re.search(r'name="token" value="([^"]*)"', (await self.get(PORTAL, page)).text)
+        return found.group(1) if found is not None else ""
 
     async def session(self, host: str = APP) -> Session | None:
         cookie = self.cookies(host).get(SESSION_COOKIE)
@@ -218,12 +288,15 @@ class PortalLab:
             },
             "audit": AuditSettings(folder / "audit"),
             "session": SessionSettings(idle=900.0, absolute=43_200.0),
+            "factors": FactorSettings(rp_id=PORTAL.partition(":")[0], origin=f"https://{PORTAL}"),
         }
         self.settings = ControlSettings(**{**values, **settings})  # type: ignore[arg-type]
 
     async def __aenter__(self) -> Self:
         self.sessions: SessionManager = await open_sessions(self.settings, self.worker_ring, self.clock)
         self.sessions.on_change(self.changes.append)
+        ring = KeyRing.load_or_create(self.settings.state_dir / "store.keys")
+        self.factors = await open_factors(self.settings.factors, self.settings.state_dir, ring, self.clock)
         application = build_portal(
             self.settings,
             self.sessions,
@@ -232,6 +305,7 @@ class PortalLab:
             self.clock,
             lambda: {"keys": [{"kid": "k1"}]},
             SaidSo(),
+            self.factors,
         )
         self.server = TestServer(application, port=self._port)
         await self.server.start_server(access_log=None)  # as the process wiring does (ZT-LOG-02)
@@ -242,6 +316,7 @@ class PortalLab:
         await self.http.close()
         await self.server.close()
         await self.sessions.close()
+        await self.factors.close()
 
     def browser(self, address: str = "192.0.2.7") -> Browser:
         return Browser(self, address)

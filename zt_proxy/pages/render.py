@@ -43,8 +43,10 @@ def render_error(
     host: str,
     said: str = "",
     action: tuple[str, str] | None = None,
+    note: str = "",
 ) -> bytes:
-    """A page that says what went wrong. `said` is foreign text, shown as a quotation; `action` as in `denial_page`."""
+    """A page that says what went wrong. `said` is foreign text, shown as a quotation; `action` as in `denial_page`;
+    `note` a sentence about this very case."""
     return render(
         "error.html",
         site=host,
@@ -54,4 +56,5 @@ def render_error(
         request_id=request_id,
         said=said,
         action=action,
+        note=note,
     )

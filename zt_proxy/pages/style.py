@@ -17,21 +17,25 @@ BAR = SHIELD.format('<path d="M8.5 12h7"/>')
 KEY = SHIELD.format('<path d="M12 11v4"/><circle cx="12" cy="9.5" r="1.3"/>')
 
 
-def content_security_policy(form_action: Sequence[str] = ()) -> str:
-    """No script, no frame, no foreign style. `form_action`: origins beside our own that a form's answer leads to
+SCRIPT = "script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'; "
+
+
+def content_security_policy(form_action: Sequence[str] = (), *, script: bool = False) -> str:
+    """No frame, no foreign style; scripts only with `script`, and then this host's own files alone, none of which
+    makes markup of text (Trusted Types). `form_action`: origins beside our own that a form's answer leads to
     (Chromium holds the redirects after a POST to the policy, too)."""
     targets = " ".join(("'self'", *form_action))
     return (
-        f"default-src 'none'; style-src '{STYLE_HASH}'; img-src 'self' data:; form-action {targets}; "
-        "frame-ancestors 'none'; base-uri 'none'"
+        f"default-src 'none'; style-src '{STYLE_HASH}'; {SCRIPT if script else ''}img-src 'self' data:; "
+        f"form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
     )
 
 
-def guard_headers(form_action: Sequence[str] = ()) -> dict[str, str]:
-    """Headers of every answer of the proxy's own, page or not."""
+def guard_headers(form_action: Sequence[str] = (), *, script: bool = False) -> dict[str, str]:
+    """Headers of every answer of the proxy's own, page or not. `script`: see `content_security_policy`."""
     return {
         "Cache-Control": "no-store",
-        "Content-Security-Policy": content_security_policy(form_action),
+        "Content-Security-Policy": content_security_policy(form_action, script=script),
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
         "Referrer-Policy": "no-referrer",

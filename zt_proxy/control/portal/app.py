@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from zt_proxy.control.factors.manager import Factors
 from zt_proxy.control.identity.turns import InTurn, Turns, WaitingRoom
 from zt_proxy.control.identity.types import IdentityProvider
-from zt_proxy.control.portal import home, provider_logout, sign_in, sign_out, state
+from zt_proxy.control.portal import confirm, enrol, home, provider_logout, sign_in, sign_out, state, step_up
 from zt_proxy.control.portal.answers import failure, problem
 from zt_proxy.control.portal.call import Call, Portal, PortalVerifier
 from zt_proxy.control.session.manager import SessionManager
@@ -37,9 +38,21 @@ PORTAL_HOST: Mapping[str, Mapping[str, Endpoint]] = {
     "/.zt/front-channel-logout": {"GET": provider_logout.front_channel},
     "/.zt/session": {"GET": state.session_state},
     "/.zt/jwks.json": {"GET": home.keys, "HEAD": home.keys},
+    "/.zt/confirm": {"GET": confirm.confirm},
+    "/.zt/confirm/options": {"POST": confirm.options},
+    "/.zt/confirm/passkey": {"POST": confirm.passkey},
+    "/.zt/confirm/code": {"POST": confirm.code},
+    "/.zt/enrol": {"GET": enrol.enrol},
+    "/.zt/enrol/options": {"POST": enrol.options},
+    "/.zt/enrol/passkey": {"POST": enrol.passkey},
+    "/.zt/enrol/totp": {"POST": enrol.totp},
+    "/.zt/enrol/codes": {"POST": enrol.codes},
+    "/.zt/enrol/done": {"POST": enrol.done},
+    "/.zt/portal.js": {"GET": confirm.script},
 }
 APP_HOST: Mapping[str, Mapping[str, Endpoint]] = {
-    "/.zt/resume": {"GET": sign_in.resume},
+    "/.zt/resume": {"GET": step_up.resume},
+    "/.zt/step-up": {"GET": step_up.step_up},
     "/.zt/sign-out": {"GET": sign_out.start},
     "/.zt/session": {"GET": state.session_state},
     "/.zt/activity": {"POST": state.activity},
@@ -57,6 +70,7 @@ def build_portal(
     clock: Clock,
     jwks: Callable[[], dict[str, Any]],
     verify: PortalVerifier,
+    factors: Factors,
 ) -> web.Application:
     """The application; whoever calls this runs it on `settings.socket`."""
     room = WaitingRoom(settings.logins_waiting)
@@ -68,6 +82,7 @@ def build_portal(
         clock=clock,
         jwks=jwks,
         verify=verify,
+        factors=factors,
     )
 
     async def entry(request: web.Request) -> web.StreamResponse:

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from zt_proxy.control.factors.manager import Factors
 from zt_proxy.control.identity.types import IdentityProvider
 from zt_proxy.control.portal.cookies import browser_of, read_cookie
 from zt_proxy.control.portal.guard import LogoutGuard
@@ -41,6 +42,7 @@ class Portal:
         clock: Clock,
         jwks: Callable[[], dict[str, Any]],
         verify: PortalVerifier,
+        factors: Factors,
     ) -> None:
         self.settings = settings
         self.sessions = sessions
@@ -51,6 +53,7 @@ class Portal:
         self.clock = clock
         self.jwks = jwks
         self.verify = verify
+        self.factors = factors
         self.loops = LoopGuard(clock)
         self.logout_guard = LogoutGuard()
 

@@ -1,24 +1,25 @@
 """Signing in and stepping up: to the provider, back, and on to the app's host.
 
 app host ──hand-off──► /.zt/sign-in ──► provider ──► /.zt/callback ──code──► app host's /.zt/resume ──► target
-                          └── a live portal session ────────────────┘
+                          ├── a live portal session ──────────┼─────┘
+                          └── a step-up ──► /.zt/confirm ◄────┘ too weak: an own factor (`adopt`, `confirm`)
 """
 
 from urllib.parse import quote, urlencode
 
-import structlog
 from aiohttp import web
 
-from zt_proxy.control.identity.types import IdentityProvider, VerifiedLogin
+from zt_proxy.control.factors.types import Person
+from zt_proxy.control.identity.types import IdentityProvider
+from zt_proxy.control.portal.adopt import admit, ensure_browser, hand_over, own_level, stepped_up
 from zt_proxy.control.portal.answers import check_target, page, redirect
 from zt_proxy.control.portal.call import Call
-from zt_proxy.control.portal.cookies import browser_of, is_login_cookie, new_login_cookie, read_cookie, set_cookie
-from zt_proxy.control.session.logins import Passage, Transaction, new_transaction
+from zt_proxy.control.portal.cookies import new_login_cookie
+from zt_proxy.control.session.logins import Transaction, new_transaction
+from zt_proxy.control.session.record import SessionRecord
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.handoff import Handoff, Purpose, open_handoff
-from zt_proxy.core.session import Proof, Session
-
-log = structlog.get_logger(__name__)
+from zt_proxy.core.session import Level, Session
 
 
 async def sign_in(call: Call) -> web.StreamResponse:
@@ -27,19 +28,47 @@ async def sign_in(call: Call) -> web.StreamResponse:
     query = call.query()
     handoff = _handoff(call, query["to"]) if "to" in query else None
     session = await call.session()
+    step_up = await stepped_up(call, handoff)
+    if handoff is not None and step_up is not None:
+        return await _step_up(call, query, handoff, step_up, session)
     force = session is not None and handoff is not None and _must_prove(call, handoff, session)
     if session is not None and not force:
         call.portal.sessions.activity(session.sid, call.portal.clock.now())
         if handoff is None:
             return redirect(call, "/")
-        browser = _ensure_browser(call)
-        arrived = call.portal.clock.now()
-        return await _hand_over(call, handoff, session.sid, browser=browser, arrived=arrived)
+        browser, arrived = ensure_browser(call), call.portal.clock.now()
+        return redirect(call, await hand_over(call, handoff, session.sid, browser=browser, arrived=arrived))
     force = force or (handoff is not None and handoff.purpose is Purpose.REAUTH)
     provider = _choose(call, query.get("with"), handoff, session)
     if provider is None:
         return choice(call, query.get("to"), handoff)
-    return await _to_provider(call, provider, handoff, session, force=force)
+    hint = session.principal.email if session is not None else None
+    level = call.portal.settings.factors.level
+    return await to_provider(call, provider, handoff, force=force, login_hint=hint, level=level)
+
+
+async def _step_up(
+    call: Call, query: dict[str, str], handoff: Handoff, record: SessionRecord, session: Session | None
+) -> web.StreamResponse:
+    """To the factors of who is signed in here, else to the provider of the session that it is for, whatever the link
+    says (FIELD 13). A provider that is to say only who this is, is not asked for a fresh proof: some cannot."""
+    factors = await call.portal.factors.of(Person.of(record.principal))
+    own = any(factor.usable and factor.level >= handoff.level for factor in factors)
+    asked = "with" in query
+    if own and not asked and session is not None and session.sid == record.sid:
+        return redirect(call, "/.zt/confirm?" + urlencode({"to": query["to"]}))
+    provider = call.portal.providers.get(record.principal.provider)
+    if provider is None:
+        raise ClientError(Reason.PROVIDER_INVALID, "the provider of the session is no longer configured", status=400)
+    hint = record.principal.email
+    return await to_provider(
+        call,
+        provider,
+        handoff,
+        force=asked or not own,
+        login_hint=hint,
+        level=handoff.level,
+    )
 
 
 def navigation_only(call: Call) -> None:
@@ -77,15 +106,7 @@ async def callback(call: Call) -> web.StreamResponse:
         if error.reason is Reason.LOGIN_BUSY:
             await _put_back(call, parameters["state"], transaction)
         raise
-    if not login.mfa:
-        raise ClientError(Reason.LOGIN_MFA_MISSING, "no second factor was attested", status=403)
-    sid = await _adopt(call, transaction, login, session)
-    browser = _ensure_browser(call)
-    handle = await call.portal.sessions.issue_handle(sid, call.host)
-    call.cookies.append(set_cookie(call.portal.settings.session_cookie, handle))
-    if handoff is None:
-        return redirect(call, "/")
-    return await _hand_over(call, handoff, sid, browser=browser, arrived=transaction.started)
+    return redirect(call, await admit(call, transaction, login))
 
 
 async def _put_back(call: Call, state: str, transaction: Transaction) -> None:
@@ -94,25 +115,6 @@ async def _put_back(call: Call, state: str, transaction: Transaction) -> None:
     if browser is not None:
         await call.portal.logins.begin(state, transaction, browser=browser, client=call.client)
         call.retry = ("Try again", call.request.raw_path)
-
-
-async def resume(call: Call) -> web.StreamResponse:
-    """GET /.zt/resume at an app's host: the code becomes this host's cookie, once, in the browser that asked."""
-    portal = call.portal
-    call.retry = ("Go to the start page", "/")
-    before = await call.session()
-    try:
-        passage = await portal.logins.redeem(call.query().get("code", ""), host=call.host, binder=call.browser())
-    except ClientError as error:
-        if before is not None and error.reason is Reason.LOGIN_EXPIRED:
-            return redirect(call, "/")
-        raise
-    handle = await portal.sessions.issue_handle(passage.sid, call.host)
-    call.cookies.append(set_cookie(portal.settings.session_cookie, handle))
-    portal.loops.completed(passage.browser, call.host, arrived=passage.arrived, handoff_expires=passage.handoff_expires)
-    if before is not None and before.sid != passage.sid:
-        await portal.sessions.end(before.sid, "replaced")
-    return redirect(call, check_target(passage.target))
 
 
 def _handoff(call: Call, text: str) -> Handoff:
@@ -175,11 +177,21 @@ def choice(call: Call, to: str | None = None, handoff: Handoff | None = None) ->
     return page(call, "sign_in.html", choices=choices, destination=handoff.host if handoff is not None else None)
 
 
-async def _to_provider(
-    call: Call, provider: IdentityProvider, handoff: Handoff | None, session: Session | None, *, force: bool
+async def to_provider(
+    call: Call,
+    provider: IdentityProvider,
+    handoff: Handoff | None,
+    *,
+    force: bool,
+    login_hint: str | None,
+    level: Level,
+    own: str = "",
 ) -> web.Response:
-    """Remember the login, then send the browser away. A provider that is down leaves nothing behind."""
-    transaction = new_transaction(provider.name, handoff, force=force, now=call.portal.clock.now())
+    """Remember the login, then send the browser away. A provider that is down leaves nothing behind.
+
+    `level`: see IdentityProvider; `own`: see Transaction. Where an own factor will do as well, it is a wish.
+    """
+    transaction = new_transaction(provider.name, handoff, force=force, now=call.portal.clock.now(), own=own)
     state = new_login_cookie()
     url = await provider.authorization_url(
         state=state,
@@ -187,72 +199,10 @@ async def _to_provider(
         verifier=transaction.verifier,
         max_age=0.0 if force else _tighter(handoff),
         force=force,
-        login_hint=session.principal.email if session is not None else None,
+        login_hint=login_hint,
+        level=level,
+        essential=own_level(call) < level,
     )
-    browser = _ensure_browser(call)
+    browser = ensure_browser(call)
     await call.portal.logins.begin(state, transaction, browser=browser, client=call.client)
     return redirect(call, url)
-
-
-async def _adopt(call: Call, transaction: Transaction, login: VerifiedLogin, session: Session | None) -> str:
-    """The session that this login makes, or proves again; gives its sid.
-
-    Raises ClientError(LOGIN_OTHER_SUBJECT, 403) if somebody else answered a step-up; the session is then untouched.
-    """
-    sessions, handoff = call.portal.sessions, transaction.handoff
-    same = session is not None and (session.principal.issuer, session.principal.subject) == (
-        login.principal.issuer,
-        login.principal.subject,
-    )
-    if handoff is not None and handoff.purpose is Purpose.REAUTH:
-        if session is None:
-            sid = (await sessions.create(login)).sid
-        elif same:
-            sid = session.sid
-        else:
-            raise ClientError(Reason.LOGIN_OTHER_SUBJECT, "another person answered the step-up", status=403)
-        await sessions.unlock(sid, handoff.route, handoff.rule, Proof(login.auth_time, login.level), handoff.request)
-        return sid
-    # Two tabs signed in at once (FIELD 8): ending the first tab's new session would undo its login on its way.
-    if session is not None and same and session.created >= transaction.started:
-        return session.sid
-    sid = (await sessions.create(login)).sid
-    log.info("signed in", sid=sid, provider=login.provider, request_id=call.request_id)
-    if session is not None:
-        await sessions.end(session.sid, "replaced")
-    return sid
-
-
-async def _hand_over(call: Call, handoff: Handoff, sid: str, *, browser: bytes, arrived: float) -> web.Response:
-    """Send the browser to the app's host with a one-time code. Raises ClientError(LOGIN_LOOP) at the third turn."""
-    portal = call.portal
-    app = portal.app(handoff.host)
-    if portal.loops.looping(browser, handoff.host, handoff_expires=handoff.expires):
-        portal.loops.forget(browser)
-        raise ClientError(Reason.LOGIN_LOOP, f"third turn within a minute for {handoff.host}")
-    code = await portal.logins.issue_code(
-        Passage(
-            sid=sid,
-            host=handoff.host,
-            binder=handoff.binder,
-            target=check_target(handoff.target),
-            browser=browser,
-            arrived=arrived,
-            handoff_expires=handoff.expires,
-        )
-    )
-    return redirect(call, f"{app.origin}/.zt/resume?code={code}")
-
-
-def _ensure_browser(call: Call) -> bytes:
-    """The browser by its login cookie at the portal, which is set, or its life renewed, with this answer.
-
-    All tabs share one cookie, so that logins under way at the same time do not shut each other out, and headers never
-    grow (FIELD 9).
-    """
-    settings = call.portal.settings
-    cookie = read_cookie(call.request, settings.login_cookie)
-    if cookie is None or not is_login_cookie(cookie):
-        cookie = new_login_cookie()
-    call.cookies.append(set_cookie(settings.login_cookie, cookie, settings.login_lifetime))
-    return browser_of(cookie)

@@ -12,6 +12,7 @@ from zt_proxy.control.portal.answers import page, redirect
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.cookies import clear_cookie, new_login_cookie
 from zt_proxy.control.portal.forms import check_token, form_token, read_form, refuse_foreign
+from zt_proxy.control.session.record import SessionRecord
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.handoff import Handoff, Purpose, open_handoff, seal_handoff
 from zt_proxy.core.session import Session
@@ -79,7 +80,7 @@ async def signed_out(call: Call) -> web.StreamResponse:
     return page(call, "signed_out.html")
 
 
-def who(session: Session) -> str:
+def who(session: Session | SessionRecord) -> str:
     """How a person is named to themselves."""
     return session.principal.name or session.principal.email or session.principal.subject
 

@@ -1,8 +1,9 @@
 """Logins under way: what was sent to the provider, and what is on its way back to an app's host.
 
     sign-in ─begin─► state ─(provider)─► take ─► session ─issue_code─► code ─(browser)─► redeem at the app's host
+                                           └─keep─► half a login ─(own factor)─► take_half ─► session …
 
-Both are good once, for a short time, and only in the browser that began (FIELD 7–9, ZT-OIDC-29). The store has the
+All are good once, for a short time, and only in the browser that began (FIELD 7–9, ZT-OIDC-29). The store has the
 hashes of states and codes; what belongs to them is sealed.
 """
 
@@ -14,12 +15,15 @@ from typing import TypeVar
 
 import msgspec
 
+from zt_proxy.control.identity.types import VerifiedLogin
+from zt_proxy.control.session.record import decode_secret, encode_secret
 from zt_proxy.control.session.store import CodeRow, SessionStore, TransactionRow
 from zt_proxy.control.settings import ControlSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.handoff import Handoff
 from zt_proxy.core.keys import KeyRing, b64encode
+from zt_proxy.core.session import Proof
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -33,9 +37,37 @@ class Transaction(msgspec.Struct, frozen=True):
     """A fresh proof was asked for: anything older than `started` is refused."""
     handoff: Handoff | None
     """None: the person came to the portal itself."""
+    own: str = ""
+    """When the portal itself asked for a proof: the name of its page to go back to, see `control.portal.questions`."""
 
     def __repr__(self) -> str:
         return f"Transaction(provider={self.provider!r}, started={self.started!r})"
+
+
+class HalfLogin(msgspec.Struct, frozen=True):
+    """A sign-in that the provider vouched for and that was not strong enough: an own factor is to complete it."""
+
+    login: VerifiedLogin
+    transaction: Transaction
+    expires: float
+    failed: int = 0
+    """Wrong codes and passkeys so far."""
+    proof: Proof | None = None
+    """What own factors proved so far: enough by the one just enrolled, or not enough and a stronger one is enrolled."""
+    shown: str = ""
+    """The kind of that factor."""
+
+    def __repr__(self) -> str:
+        return f"HalfLogin(provider={self.login.provider!r}, expires={self.expires!r})"
+
+
+class Unlock(msgspec.Struct, frozen=True):
+    """A step-up on its way to an app's host, see `SessionManager.unlock`."""
+
+    route: str
+    rule: str
+    request: str
+    proof: Proof
 
 
 class Passage(msgspec.Struct, frozen=True):
@@ -50,6 +82,10 @@ class Passage(msgspec.Struct, frozen=True):
     arrived: float
     """When the hand-off came to the portal."""
     handoff_expires: float
+    unlock: Unlock | None = None
+    """For the session that this browser already has at the host; None: it gets one."""
+    kept: str = ""
+    """See `Handoff.kept`."""
 
 
 _T = TypeVar("_T")
@@ -57,9 +93,11 @@ _T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()
 _transaction_decoder = msgspec.msgpack.Decoder(Transaction)
 _passage_decoder = msgspec.msgpack.Decoder(Passage)
+_half_encoder = msgspec.msgpack.Encoder(enc_hook=encode_secret)
+_half_decoder = msgspec.msgpack.Decoder(HalfLogin, dec_hook=decode_secret)
 
 
-def new_transaction(provider: str, handoff: Handoff | None, *, force: bool, now: float) -> Transaction:
+def new_transaction(provider: str, handoff: Handoff | None, *, force: bool, now: float, own: str = "") -> Transaction:
     """With fresh nonce and PKCE verifier (43 characters, RFC 7636 §4.1)."""
     return Transaction(
         provider=provider,
@@ -68,6 +106,7 @@ def new_transaction(provider: str, handoff: Handoff | None, *, force: bool, now:
         started=now,
         force=force,
         handoff=handoff,
+        own=own,
     )
 
 
@@ -114,6 +153,50 @@ class PendingLogins:
             raise ClientError(Reason.LOGIN_EXPIRED, "the login took too long")
         return self._open("login", row.blob, key, _transaction_decoder)
 
+    async def keep(self, half: HalfLogin, *, browser: bytes, client: str, name: str = "") -> str:
+        """Remember half a login under a new name (256 bits), or the one it had. Raises ClientError(LOGIN_TOO_MANY)."""
+        name = name or b64encode(secrets.token_bytes(32))
+        key = _half(name)
+        stored = await self._store.put_transaction(
+            TransactionRow(
+                state_hash=key,
+                browser=browser,
+                client=capped_by(client),
+                expires=half.expires,
+                blob=self._ring.seal("half-login", _half_encoder.encode(half), key),
+            ),
+            total=self._settings.pending_logins,
+            per_client=self._settings.pending_logins_per_address,
+            now=self._clock.now(),
+        )
+        if not stored:
+            raise ClientError(Reason.LOGIN_TOO_MANY, "the table of pending logins is full", status=429)
+        return name
+
+    async def half(self, name: str, browser: bytes | None) -> HalfLogin:
+        """Half a login of this browser; it stays. Raises as `take_half`."""
+        key = _half(name)
+        row = await self._store.transaction(key, browser) if browser is not None else None
+        return await self._opened_half(key, row)
+
+    async def take_half(self, name: str, browser: bytes | None) -> HalfLogin:
+        """Half a login of this browser, once: of any number of callers exactly one gets it.
+
+        Raises ClientError with LOGIN_STATE_UNKNOWN, LOGIN_OTHER_BROWSER or LOGIN_EXPIRED.
+        """
+        key = _half(name)
+        row = await self._store.take_transaction(key, browser) if browser is not None else None
+        return await self._opened_half(key, row)
+
+    async def _opened_half(self, key: bytes, row: TransactionRow | None) -> HalfLogin:
+        if row is None:
+            if await self._store.has_transaction(key):
+                raise ClientError(Reason.LOGIN_OTHER_BROWSER, "half a login of another browser")
+            raise ClientError(Reason.LOGIN_STATE_UNKNOWN, "no such half of a login is under way")
+        if row.expires <= self._clock.now():
+            raise ClientError(Reason.LOGIN_EXPIRED, "the login took too long")
+        return self._open("half-login", row.blob, key, _half_decoder)
+
     async def issue_code(self, passage: Passage) -> str:
         """A one-time code (256 bits) that carries a login to an app's host."""
         code = b64encode(secrets.token_bytes(32))
@@ -158,6 +241,11 @@ def capped_by(client: str) -> str:
             return str(address.ipv4_mapped)
         return str(IPv6Network((int(address) >> 64 << 64, 64)))
     return str(address)
+
+
+def _half(name: str) -> bytes:
+    """No state of a transaction has the same key."""
+    return _hash("half\x1f" + name)
 
 
 def _hash(text: str) -> bytes:

@@ -204,7 +204,7 @@ dialog:focus-visible{outline:none}
       this.text.textContent = text;
       const had = this.row.contains(this.box.getRootNode().activeElement);
       this.row.replaceChildren(...buttons.map(([label, use], at) => {
-        const last = at === buttons.length - 1, button = build('button', { type: 'button', ...(last && { class: 'go', autofocus: '' }) }, label);
+        const last = at === buttons.length - 1, button = build('button', { type: 'button', ...(last && { class: 'go' }), ...(last && this.box.showModal && { autofocus: '' }) }, label);
         button.addEventListener('click', (event) => { if (event.isTrusted) use(); });
         return button;
       }));

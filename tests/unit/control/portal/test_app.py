@@ -101,14 +101,14 @@ async def test_the_public_keys_are_on_every_host_and_may_be_cached_shortly(lab: 
         assert (await lab.browser().request("HEAD", host, "/.zt/jwks.json")).text == ""
 
 
-async def test_every_answer_is_uncached_unframed_and_scriptless(lab: PortalLab) -> None:
+async def test_every_answer_is_uncached_and_unframed_and_runs_no_script_but_ours(lab: PortalLab) -> None:
     browser = lab.browser()
     await browser.sign_in()
     answers = [
         await browser.get(host, path)
         for host in (PORTAL, APP)
         for path in (*PORTAL_HOST, "/.zt/resume?code=x", "/.zt/sign-in?to=x", "/nothing")
-        if not path.endswith("jwks.json")
+        if not path.endswith(("jwks.json", "portal.js"))
     ]
     answers.append(await lab.browser().get(PORTAL, "/"))
     answers.append(await lab.browser().get(PORTAL, "/nothing", headers={"Sec-Fetch-Mode": "cors"}))
@@ -123,7 +123,9 @@ async def test_every_answer_is_uncached_unframed_and_scriptless(lab: PortalLab) 
         assert "frame-ancestors 'none'" in policy
         assert "base-uri 'none'" in policy
         assert "unsafe" not in policy
-        assert "<script" not in answer.text
+        scripts = re.findall(r"<script[^>]*>", answer.text)
+        assert ("script-src 'self'" in policy) == bool(scripts)
+        assert all(re.fullmatch(r'<script src="/\.zt/portal\.js\?v=[0-9a-f]{16}" defer>', each) for each in scripts)
         assert "style=" not in answer.text
         for style in re.findall(r"<style>(.*?)</style>", answer.text, re.S):
             digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

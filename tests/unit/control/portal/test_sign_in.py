@@ -8,8 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.lab.portal import APP, LOGIN_COOKIE, NAVIGATION, OTHER, PORTAL, SESSION_COOKIE, PortalLab
+from tests.lab.portal import APP, LOGIN_COOKIE, NAVIGATION, ORIGIN, OTHER, PORTAL, SESSION_COOKIE, PortalLab
 from zt_proxy.control.identity.types import LoginRefused
+from zt_proxy.control.settings import FactorSettings
 from zt_proxy.core.errors import ClientError, ProviderError, Reason
 from zt_proxy.core.handoff import Purpose
 from zt_proxy.core.keys import b64encode
@@ -282,7 +283,7 @@ async def test_a_step_up_asks_the_provider_with_force_and_unlocks_one_rule(lab: 
     assert after.sid == before.sid
     assert after.auth_time == before.auth_time
     assert after.absolute_deadline == before.absolute_deadline
-    assert after.proofs == {unlock_key("builder", "deploy"): Proof(asked_at, Level.SINGLE)}
+    assert after.proofs == {unlock_key("builder", "deploy"): Proof(asked_at, Level.MULTI)}
     for host, cookie in old.items():  # ZT-OIDC-01: the handles before the step-up are dead
         assert browser.cookies(host)[SESSION_COOKIE] != cookie
         browser.cookies(host)[SESSION_COOKIE] = cookie
@@ -344,13 +345,15 @@ async def test_a_provider_that_is_not_configured_is_refused(lab: PortalLab) -> N
     assert answer.location == ""
 
 
-async def test_a_login_without_a_second_factor_makes_no_session(lab: PortalLab) -> None:
-    lab.provider.mfa = False
-    browser = lab.browser()
-    answer = await browser.back(await browser.to_provider())
-    assert answer.status == 403
-    assert Reason.LOGIN_MFA_MISSING in answer.text
-    assert SESSION_COOKIE not in browser.cookies(PORTAL)
+async def test_without_a_second_factor_and_none_of_our_own_there_is_no_session(tmp_path: Path) -> None:
+    factors = FactorSettings(rp_id="auth.example.com", origin=ORIGIN, accept=frozenset({"provider"}))
+    async with PortalLab(tmp_path, factors=factors) as lab:
+        lab.provider.level = Level.SINGLE
+        browser = lab.browser()
+        answer = await browser.back(await browser.to_provider())
+        assert answer.status == 403
+        assert Reason.LOGIN_MFA_MISSING in answer.text
+        assert SESSION_COOKIE not in browser.cookies(PORTAL)
 
 
 @pytest.mark.case("ZT-OIDC-24")
