@@ -66,9 +66,11 @@ class Factors:
         self.configure(settings)
 
     def configure(self, settings: FactorSettings) -> None:
-        """Other settings from now on. Raises ConfigurationError for some without the portal's origin."""
+        """Other settings from now on. Raises ConfigurationError, and leaves those of before, for settings without the
+        portal's origin or with attestation authorities that cannot be read."""
         if not settings.rp_id or not settings.origin:
             raise ConfigurationError("factors need the portal's origin")
+        self._authorities = _authorities(settings.attestation_ca)
         self._settings = settings
         own = {kind for kind in (FactorKind.PASSKEY, FactorKind.TOTP) if kind.value in settings.accept}
         self._shelf.accepted = frozenset({*own, FactorKind.RECOVERY} if own else ())
@@ -235,7 +237,9 @@ class Factors:
             pending = await self._shelf.take(self._vault.person(who), FactorKind.PASSKEY, token, purpose)
             self._accept(FactorKind.PASSKEY)
             answer = passkeys.read_attestation(credential)
-            key, counter = passkeys.verify_attestation(self._settings, answer, challenge=pending.challenge)
+            key, counter = passkeys.verify_attestation(
+                self._settings, answer, challenge=pending.challenge, authorities=self._authorities
+            )
             kept = Kept(label(name, NAMES[FactorKind.PASSKEY]), key)
             row = self._shelf.row(who, FactorKind.PASSKEY, kept, counter, passkeys.credential_hash(key.credential_id))
             return await self._add(who, row, needs_grant=pending.needs_grant)
@@ -340,6 +344,13 @@ class Factors:
     def _proved(self, row: FactorRow, now: float) -> Proved:
         log.info("factor shown", factor=row.id, kind=row.kind.value)
         return Proved(self._shelf.factor(row), Proof(now, LEVELS[row.kind]))
+
+
+def _authorities(path: Path | None) -> bytes:
+    try:
+        return path.read_bytes() if path is not None else b""
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot read the attestation authorities: {error}") from error
 
 
 def _refused(who: Person, kind: FactorKind, error: ClientError) -> None:

@@ -203,8 +203,10 @@ def verify_assertion(settings: FactorSettings, answer: Answer, *, challenge: byt
     return verified.new_sign_count
 
 
-def verify_attestation(settings: FactorSettings, answer: Answer, *, challenge: bytes) -> tuple[Known, int]:
-    """A new passkey and its counter.
+def verify_attestation(
+    settings: FactorSettings, answer: Answer, *, challenge: bytes, authorities: bytes = b""
+) -> tuple[Known, int]:
+    """A new passkey and its counter. `authorities`: PEM of `attestation_ca`; empty: nobody has to vouch for the make.
 
     Raises FactorRefused(FACTOR_WRONG), or ClientError(FACTOR_NOT_ACCEPTED, 403) for a make that may not be added.
     """
@@ -227,7 +229,7 @@ def verify_attestation(settings: FactorSettings, answer: Answer, *, challenge: b
         _refuse("the credential's id is not the one that was attested")
     if len(new.credential_public_key) > PUBLIC_KEY:
         _refuse("the public key is too long")
-    _check_make(settings, new.aaguid, new.fmt, new.attestation_object)
+    _check_make(settings, new.aaguid, new.fmt, new.attestation_object, authorities)
     return Known(
         credential_id=new.credential_id,
         public_key=new.credential_public_key,
@@ -237,15 +239,15 @@ def verify_attestation(settings: FactorSettings, answer: Answer, *, challenge: b
     ), new.sign_count
 
 
-def _check_make(settings: FactorSettings, aaguid: str, form: str, attestation: bytes) -> None:
+def _check_make(settings: FactorSettings, aaguid: str, form: str, attestation: bytes, authorities: bytes) -> None:
     if form not in _FORMATS:
         _reject(f"attestation format {form!r}")
     if not settings.aaguids:
         return
     if aaguid.lower() not in settings.aaguids:
         _reject(f"AAGUID {aaguid} is not in the list")
-    if settings.attestation_ca is not None:
-        _check_chain(settings.attestation_ca.read_bytes(), aaguid, attestation)
+    if authorities:
+        _check_chain(authorities, aaguid, attestation)
 
 
 def _check_chain(authorities: bytes, aaguid: str, attestation: bytes) -> None:
