@@ -1,6 +1,7 @@
 """A folder with certificates of every kind, as the configuration files here name them."""
 
 import datetime
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, authority, ends in (("fresh", ca, 10), ("stale", ca, -1), ("other", trustme.CA(), 10)):
         (folder / f"list-{name}.pem").write_bytes(revocation_list(authority, ends))
     (folder / "secret").write_text("the-client-secret\n")
+    leaf = ca.issue_cert("rsa.example.com", not_after=NOW + datetime.timedelta(days=90), key_type=trustme.KeyType.RSA)
+    leaf.private_key_pem.write_to_path(folder / "rsa.key")
+    leaf.cert_chain_pems[0].write_to_path(folder / "rsa.pem")
+    account = {
+        "type": "service_account",
+        "client_email": "zt@project.iam.gserviceaccount.com",
+        "private_key_id": "1",
+        "private_key": leaf.private_key_pem.bytes().decode(),
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+    (folder / "google.json").write_text(json.dumps(account))
     return folder
 
 

@@ -36,9 +36,14 @@ portal: {url: "https://auth.example.com"}
 identity:
   providers:
     corp:
+      preset: google
+      domain: example.com
       issuer: http://127.0.0.1:3000
       client_id: zt
-      client_secret: "${env:ZT_TEST_SECRET}"
+      private_key: {key: certs/rsa.key, id: one, certificate: certs/rsa.pem, algorithm: PS256, audience: token-endpoint}
+      par: require
+      domains: [example.com, example.net]
+      groups_from: {service_account: certs/google.json, administrator: admin@example.com}
       display_name: The Corporation
       scopes: [openid, groups]
       acr: {single: [low], multi: [medium], phishing-resistant: [phrh]}
@@ -48,12 +53,22 @@ identity:
       groups_claim: roles
       claims: [department]
       ca: certs/ca.pem
-      client_auth: client_secret_post
+      client_auth: private_key_jwt
       algorithms: [ES256]
       max_age: 1h
+      refresh: false
+      refresh_every: 2m
       timeout: 3s
       insecure_no_mfa: true
       insecure_http: true
+    keys: {preset: keycloak, url: "https://sso.example.com", realm: staff, client_id: zt, client_auth: none}
+    cloud: {preset: entra, tenant: 01234567-89ab-cdef-0123-456789abcdef, client_id: zt, client_auth: none}
+  mfa:
+    required: true
+    accept: [passkey]
+    level: phishing-resistant
+    enrolment: grant
+    passkeys: {aaguids: ["EE882879-721c-4913-9775-3dfcce97072a"], attestation_ca: certs/ca.pem}
   login: {lifetime: 5m, code_lifetime: 30s, pending: 100, pending_per_address: 5, at_once: 3, waiting: 7}
 session: {preset: aal2, idle: 20m, absolute: 8h, limit: 3, limit_policy: refuse, recheck: 15s, form_limit: 1MB}
 mail:
@@ -115,6 +130,7 @@ routes:
     helper: inject
     insecure_root_service_worker: true
     body_limit: 100MB
+    require: {mfa: phishing-resistant, reauth: 1h}
     mode: report
     rules:
       - {id: all, allow: all, to: {users: [ann@example.com], groups: [staff], claims: {department: [x, y]}}, mode: "off"}
