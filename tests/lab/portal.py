@@ -18,7 +18,14 @@ from zt_proxy.control.identity.types import IdentityProvider, VerifiedLogin
 from zt_proxy.control.portal.app import build_portal
 from zt_proxy.control.portal_verifier import PortalCall
 from zt_proxy.control.session.manager import SessionManager, open_sessions
-from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, FactorSettings, SessionSettings
+from zt_proxy.control.settings import (
+    AppHost,
+    AuditSettings,
+    ControlSettings,
+    FactorSettings,
+    ProviderSettings,
+    SessionSettings,
+)
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import ClientError, Reason, ZtError
 from zt_proxy.core.handoff import Handoff, Purpose, seal_handoff
@@ -229,14 +236,17 @@ class Browser:
         assert codes.status == 200, codes.text
         return await self.follow(await self.post("/.zt/enrol/done?" + page.partition("?")[2]))
 
-    async def show_passkey(self, page: str, device: Authenticator, **lies: object) -> Answer:
-        """Answer a page of `/.zt/confirm` with a passkey; gives the last answer to the script."""
+    async def show_passkey(self, page: str, device: Authenticator, *, other: bool = False) -> Answer:
+        """Answer a page of `/.zt/confirm` with a passkey; gives the last answer to the script. `other`: with whatever
+        the device has, asked for or not."""
         query = page.partition("?")[2]
         asked = await self.script(f"/.zt/confirm/options?{query}", {})
         if asked.status != 200:
             return asked
         given = json.loads(asked.text)
-        sent = {"token": given["token"], "credential": device.get(given["options"], ORIGIN, **lies)}
+        if other:
+            given["options"]["allowCredentials"] = []
+        sent = {"token": given["token"], "credential": device.get(given["options"], ORIGIN)}
         return await self.script(f"/.zt/confirm/passkey?{query}", sent)
 
     async def on(self, answer: Answer, host: str = APP) -> Answer:
@@ -267,7 +277,12 @@ class PortalLab:
     """`async with PortalLab(tmp_path) as lab`. Settings given are ControlSettings' fields."""
 
     def __init__(
-        self, folder: Path, providers: tuple[str, ...] = ("corp",), port: int | None = None, **settings: object
+        self,
+        folder: Path,
+        providers: tuple[str, ...] = ("corp",),
+        port: int | None = None,
+        configured: tuple[ProviderSettings, ...] = (),
+        **settings: object,
     ) -> None:
         self._port = port
         self.clock = ManualClock()
@@ -281,7 +296,7 @@ class PortalLab:
             "socket": folder / "portal.sock",
             "state_dir": folder / "state",
             "runtime_dir": folder / "run",
-            "providers": (),
+            "providers": configured,
             "apps": {
                 APP: AppHost(APP, f"https://{APP}", ("builder",)),
                 OTHER: AppHost(OTHER, f"https://{OTHER}", ("crm",)),
