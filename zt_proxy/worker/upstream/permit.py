@@ -46,6 +46,18 @@ class InternalPlace(StrEnum):
     ME_REMOVE = "/.zt/me/remove"
     ME_CODES = "/.zt/me/codes"
     NOT_ME = "/.zt/not-me"
+    CONFIRM = "/.zt/confirm"
+    CONFIRM_OPTIONS = "/.zt/confirm/options"
+    CONFIRM_PASSKEY = "/.zt/confirm/passkey"
+    CONFIRM_CODE = "/.zt/confirm/code"
+    ENROL = "/.zt/enrol"
+    ENROL_OPTIONS = "/.zt/enrol/options"
+    ENROL_PASSKEY = "/.zt/enrol/passkey"
+    ENROL_TOTP = "/.zt/enrol/totp"
+    ENROL_CODES = "/.zt/enrol/codes"
+    ENROL_DONE = "/.zt/enrol/done"
+    PORTAL_JS = "/.zt/portal.js"
+    STEP_UP = "/.zt/step-up"
 
 
 _ON_APP_HOSTS = {
@@ -56,6 +68,7 @@ _ON_APP_HOSTS = {
     InternalPlace.ACTIVITY: (b"POST",),
     InternalPlace.JWKS: (b"GET", b"HEAD"),
     InternalPlace.SIGN_OUT: (b"GET",),
+    InternalPlace.STEP_UP: (b"GET",),
 }
 _ON_PORTAL = {
     InternalPlace.PORTAL_HOME: (b"GET", b"HEAD"),
@@ -76,6 +89,17 @@ _ON_PORTAL = {
     InternalPlace.ME_REMOVE: (b"POST",),
     InternalPlace.ME_CODES: (b"POST",),
     InternalPlace.NOT_ME: (b"GET", b"POST"),
+    InternalPlace.CONFIRM: (b"GET",),
+    InternalPlace.CONFIRM_OPTIONS: (b"POST",),
+    InternalPlace.CONFIRM_PASSKEY: (b"POST",),
+    InternalPlace.CONFIRM_CODE: (b"POST",),
+    InternalPlace.ENROL: (b"GET",),
+    InternalPlace.ENROL_OPTIONS: (b"POST",),
+    InternalPlace.ENROL_PASSKEY: (b"POST",),
+    InternalPlace.ENROL_TOTP: (b"POST",),
+    InternalPlace.ENROL_CODES: (b"POST",),
+    InternalPlace.ENROL_DONE: (b"POST",),
+    InternalPlace.PORTAL_JS: (b"GET",),
 }
 _APP_PLACES = {place.value.encode(): (place, methods) for place, methods in _ON_APP_HOSTS.items()}
 _PORTAL_PLACES = {place.value.encode(): (place, methods) for place, methods in _ON_PORTAL.items()}
