@@ -292,7 +292,7 @@ class Tab:
     async def press(self, text: str) -> None:
         """Click a button of ours."""
         await self.shows(text)
-        found = f"[...document.querySelector('zt-session').shadowRoot.querySelectorAll('button')].find(b => b.textContent === {json.dumps(text)})"
+        found = f"[...(document.querySelector('zt-session')?.shadowRoot.querySelectorAll('button') ?? [])].find(b => b.textContent === {json.dumps(text)})"
         await self._click_at(found)
 
     async def idle(self) -> None:
@@ -300,9 +300,12 @@ class Tab:
         await self.until("!navigator.userActivation.isActive")
 
     async def _click_at(self, element: str) -> None:
-        await self.until(f"{element} && {element}.getAnimations().length === 0")
-        box = await self.quiet(f"(() => {{ const b = {element}.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()")
-        await self.page.mouse.click(*map(math.floor, box))
+        where = f"""(() => {{ const found = {element}, box = found?.getBoundingClientRect();
+            return found && !found.closest('.card')?.getAnimations().length && [box.x + box.width / 2, box.y + box.height / 2]; }})()"""
+        async with asyncio.timeout(20):
+            while not (at := await self.quiet(where)):
+                await asyncio.sleep(0.02)
+        await self.page.mouse.click(*map(math.floor, at))
 
 
 class TestBrowser:

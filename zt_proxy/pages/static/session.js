@@ -336,6 +336,7 @@ dialog:focus-visible{outline:none}
 
     /** Somebody confirmed something, in whatever tab: see whether it is good for us. */
     async heard() {
+      if (this.challenge.once && !this.handle) return; // a proof that is good once is another request's
       for (const wait of [0, 200, 500, 1000]) {
         await new Promise((resolve) => { setTimeout(resolve, wait); });
         if (this.over) return;
@@ -509,7 +510,7 @@ dialog:focus-visible{outline:none}
 
   const settle = async (xhr, call) => {
     const broke = call.kept.some((event) => /^(error|abort|timeout)$/.test(event.type));
-    const good = !broke && await confirmed(call.request, call.challenge, call.group);
+    const good = !broke && await confirmed(call.request, call.challenge, call.group, call.given.signal).catch(() => false);
     if (!isCurrent(xhr, call, 'held')) return;
     unveil(xhr);
     if (!good) { playBack(xhr, call); return; }
@@ -565,10 +566,12 @@ dialog:focus-visible{outline:none}
     let url = null;
     try { url = new URL(args[1], document.baseURI); } catch { /* the native one throws */ }
     attach(xhr); // made by a constructor that was taken before us
-    if (calls.get(xhr)?.phase === 'held') unveil(xhr);
+    const before = calls.get(xhr);
+    before?.given.abort();
+    if (before?.phase === 'held') unveil(xhr);
     const again = [...args];
     if (url && args.length > 1) again[1] = url.href;
-    calls.set(xhr, { args: again, method: String(args[0]), url, async: args.length < 3 || Boolean(args[2]), headers: [], phase: 'open', again: false });
+    calls.set(xhr, { args: again, method: String(args[0]), url, async: args.length < 3 || Boolean(args[2]), headers: [], phase: 'open', again: false, given: new AbortController() });
     return Reflect.apply(raw.open, xhr, args);
   });
   patch('setRequestHeader', (xhr, args) => {
@@ -595,6 +598,7 @@ dialog:focus-visible{outline:none}
   patch('abort', (xhr, args) => {
     const call = calls.get(xhr);
     if (!call?.async || !(call.phase === 'held' || call.phase === 'ahead')) return Reflect.apply(raw.abort, xhr, args);
+    call.given.abort();
     call.phase = 'aborted'; // natively nothing would be fired any more (XMLHttpRequest standard, abort(), step 3)
     Reflect.apply(raw.abort, xhr, args);
     veil(xhr, { readyState: 4 });
@@ -606,7 +610,7 @@ dialog:focus-visible{outline:none}
     call.phase = 'ahead';
     const challenge = await preflight(call.request);
     const group = challenge?.url && isCurrent(xhr, call, 'ahead') ? groupOf(call.request, challenge) : null;
-    const refused = group && !(await confirmed(call.request, challenge, group));
+    const refused = group && !(await confirmed(call.request, challenge, group, call.given.signal).catch(() => false));
     if (!isCurrent(xhr, call, 'ahead')) return;
     call.phase = refused ? 'passed' : 'sent';
     call.request.sentAt = clock();
