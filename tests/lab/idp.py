@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import unquote_plus, urlencode
 
+import jwt
 from aiohttp import web
 
 from tests.lab.jose import SigningKey, rsa_key
@@ -74,6 +75,13 @@ class MockIdp:
         """Makes the ID token from its claims, in place of signing with the first key."""
         self.replies: dict[str, Callable[[], web.StreamResponse | Awaitable[web.StreamResponse]]] = {}
         """Endpoint name (discovery, jwks, authorize, token, logout) → a reply in place of the right one."""
+        self.client_keys: dict[str, Any] = {}
+        """`kid` → public key with which a client may sign for itself (RFC 7523); ES256, RS256 and PS256."""
+        self.assertions: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        """Header and claims of each client assertion that was accepted."""
+        self.pushed: dict[str, dict[str, str]] = {}
+        """`request_uri` → form, until it is used once."""
+        self.push_requests: list[dict[str, str]] = []
         self.requests: Counter[str] = Counter()
         self.authorizations: list[Authorization] = []
         self.token_requests: list[tuple[dict[str, str], dict[str, str]]] = []
@@ -92,6 +100,7 @@ class MockIdp:
         app.router.add_get(self.path + "/jwks", self._endpoint("jwks", self._jwks))
         app.router.add_get(self.path + "/authorize", self._endpoint("authorize", self._authorize))
         app.router.add_post(self.path + "/token", self._endpoint("token", self._token))
+        app.router.add_post(self.path + "/par", self._endpoint("par", self._par))
         app.router.add_get(self.path + "/logout", self._endpoint("logout", self._logout))
         app.router.add_route("*", "/{other:.*}", self._endpoint("other", self._other))
         self._runner = web.AppRunner(app, access_log=None)
@@ -159,6 +168,11 @@ class MockIdp:
 
     async def _authorize(self, request: web.Request) -> web.Response:
         query = dict(request.query)
+        if "request_uri" in query:
+            pushed = self.pushed.pop(query["request_uri"], None)
+            if pushed is None or query.keys() != {"client_id", "request_uri"}:
+                return web.Response(status=400, text="invalid_request_uri")
+            query = pushed
         now = int(self.clock.now())
         kept = self.auth_time if self.auth_time is not None and query.get("prompt") != "login" else now
         visit = Authorization(query, self.user, kept)
@@ -176,7 +190,7 @@ class MockIdp:
     async def _token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
         self.token_requests.append((form, dict(request.headers)))
-        if not _client_is_known(request, form):
+        if not self._client_is_known(request, form):
             return web.json_response({"error": "invalid_client"}, status=401)
         if form.get("grant_type") == "refresh_token":
             return self._refresh(form.get("refresh_token", ""))
@@ -234,10 +248,41 @@ class MockIdp:
             status=302, headers={"Location": back + ("?" + urlencode({"state": state}) if state else "")}
         )
 
+    async def _par(self, request: web.Request) -> web.Response:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self.push_requests.append(form)
+        if not self._client_is_known(request, form):
+            return web.json_response({"error": "invalid_client"}, status=401)
+        uri = f"urn:ietf:params:oauth:request_uri:{secrets.token_urlsafe(16)}"
+        self.pushed[uri] = form
+        return web.json_response({"request_uri": uri, "expires_in": 60}, status=201)
 
-def _client_is_known(request: web.Request, form: dict[str, str]) -> bool:
-    header = request.headers.get("Authorization", "")
-    if header.startswith("Basic "):
-        name, _, secret = plain_b64decode(header.removeprefix("Basic ")).decode().partition(":")
-        return (unquote_plus(name), unquote_plus(secret)) == (CLIENT_ID, CLIENT_SECRET)
-    return (form.get("client_id"), form.get("client_secret")) == (CLIENT_ID, CLIENT_SECRET)
+    def _client_is_known(self, request: web.Request, form: dict[str, str]) -> bool:
+        if "client_assertion" in form:
+            return self._assertion_is_right(form)
+        header = request.headers.get("Authorization", "")
+        if header.startswith("Basic "):
+            name, _, secret = plain_b64decode(header.removeprefix("Basic ")).decode().partition(":")
+            return (unquote_plus(name), unquote_plus(secret)) == (CLIENT_ID, CLIENT_SECRET)
+        return (form.get("client_id"), form.get("client_secret")) == (CLIENT_ID, CLIENT_SECRET)
+
+    def _assertion_is_right(self, form: dict[str, str]) -> bool:
+        """RFC 7523 §3, each used once. The audience is left to the test."""
+        token = form["client_assertion"]
+        header = jwt.get_unverified_header(token)
+        try:
+            claims = jwt.decode(
+                token,
+                self.client_keys[header.get("kid", "")],
+                algorithms=["ES256", "RS256", "PS256"],
+                options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+            )
+        except (KeyError, jwt.InvalidTokenError):
+            return False
+        now, seen = self.clock.now(), {used["jti"] for _, used in self.assertions}
+        if not (claims["iss"] == claims["sub"] == form.get("client_id") == CLIENT_ID) or claims["jti"] in seen:
+            return False
+        if not claims["iat"] - 5 <= now < claims["exp"] or "client_secret" in form:
+            return False
+        self.assertions.append((header, claims))
+        return form.get("client_assertion_type") == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

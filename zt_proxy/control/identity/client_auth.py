@@ -119,7 +119,7 @@ def load_client_key(settings: ClientKeySettings) -> tuple[PrivateKey, str]:
         return key, asked or RSA_ALGORITHMS[0]
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1" and asked in {"", "ES256"}:
         return key, "ES256"
-    raise ConfigurationError(f"{path}: {asked or 'private_key_jwt'} needs {_NEEDS[asked]}")
+    raise ConfigurationError(f"{path}: {asked or 'private_key_jwt'} needs {_NEEDS.get(asked, 'another algorithm')}")
 
 
 def _thumbprint(path: Path) -> str:

@@ -57,6 +57,7 @@ async def test_the_authorization_url_asks_for_what_is_configured():
         scopes=("profile", "offline_access"),
         acr={"steel": Level.PHISHING_RESISTANT, "gold": Level.MULTI, "silver": Level.MULTI, "tin": Level.SINGLE},
         max_age=600.0,
+        refresh=False,
     ) as lab:
         url = await lab.provider.authorization_url(
             state="s", nonce="n", verifier="v" * 43, max_age=900.0, force=True, login_hint="alice"
@@ -140,6 +141,7 @@ async def test_a_public_client_sends_no_secret(lab):
     "wrong",
     [
         {"client_auth": "private_key_jwt"},
+        {"client_auth": "tls_client_auth"},
         {"client_secret": None},
         {"algorithms": ("HS256",)},
         {"algorithms": ("none",)},
