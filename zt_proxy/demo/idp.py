@@ -3,13 +3,15 @@
 `authlib` is the authorization server (`idp_oauth`), aiohttp serves it, and everything it knows is in memory
 (`idp_state`). It signs people in with a password and a time-based code, remembers them with a cookie of its own, and
 honours `prompt`, `max_age` and `acr_values`, so that a relying party's demands for fresh or strong sign-ins are tried
-against code that is not its own. The login pages print the passwords and the codes: never use it for anything real.
+against code that is not its own. Clients hear of the end of a session (`idp_logout`). The login pages
+print the passwords and the codes: never use it for anything real.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,10 +22,11 @@ from yarl import URL
 
 from zt_proxy.core.clock import Clock, SystemClock
 from zt_proxy.demo import totp
+from zt_proxy.demo.idp_logout import Announcer, frames, origins
 from zt_proxy.demo.idp_oauth import Request, Server, SigningKeys, incoming, person_claims
 from zt_proxy.demo.idp_state import SCOPES, BrowserSession, Client, ProviderState, SignIn
 from zt_proxy.demo.people import ACR_MFA, ACR_ONE_FACTOR, DEMO_PEOPLE, Person
-from zt_proxy.demo.web import STATIC, page, safe_headers
+from zt_proxy.demo.web import CONTENT_SECURITY_POLICY, STATIC, page, safe_headers
 
 SESSION_COOKIE = "demo_idp_session"
 BROWSER_COOKIE = "demo_idp_browser"
@@ -46,6 +49,8 @@ class IdpConfig:
     algorithm: str = "ES256"
     hints: bool = True
     clock: Clock = field(default_factory=SystemClock)
+    trust: ssl.SSLContext | None = None
+    """Verifies the clients that are told of a logout; None: as the system does."""
 
 
 def build_idp(config: IdpConfig) -> web.Application:
@@ -79,7 +84,9 @@ class _Provider:
         self._config = config
         self._secure = URL(config.issuer).scheme == "https"
         self._state = ProviderState(config.people, config.clients, config.clock)
-        self._server = Server(self._state, config.issuer, SigningKeys(config.algorithm))
+        keys = SigningKeys(config.algorithm)
+        self._server = Server(self._state, config.issuer, keys)
+        self._announcer = Announcer(config.issuer, keys, config.clock, config.trust)
 
     async def home(self, request: web.Request) -> web.Response:
         """Who is signed in here, and who could."""
@@ -99,7 +106,11 @@ class _Provider:
                 "scopes_supported": list(SCOPES),
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query"],
-                "grant_types_supported": ["authorization_code"],
+                "grant_types_supported": ["authorization_code", "refresh_token"],
+                "backchannel_logout_supported": True,
+                "backchannel_logout_session_supported": True,
+                "frontchannel_logout_supported": True,
+                "frontchannel_logout_session_supported": True,
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": [self._config.algorithm],
                 "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
@@ -230,7 +241,7 @@ class _Provider:
         return response
 
     async def token(self, request: web.Request) -> web.Response:
-        """Code against tokens (RFC 6749 §4.1.3)."""
+        """Code, or refresh token, against tokens (RFC 6749 §4.1.3, §6)."""
         answer: web.Response = self._server.create_token_response(await incoming(request)).to_response()
         return answer
 
@@ -245,7 +256,7 @@ class _Provider:
         return web.json_response(person_claims(token.person, token.scope), headers={"Cache-Control": "no-store"})
 
     async def logout(self, request: web.Request) -> web.Response:
-        """RP-Initiated Logout 1.0: with a valid hint at once, else after a question."""
+        """RP-Initiated Logout 1.0: with a valid hint at once, else after a question. The session's clients are told."""
         session = self._session(request)
         asked = await incoming(request, session)
         try:
@@ -257,6 +268,14 @@ class _Provider:
             return page("idp_logout.html", {"session": session, "fields": asked.payload.data})
         answer = self._server.create_endpoint_response("end_session", wanted)
         response: web.Response = answer.to_response() if answer else page("idp_logged_out.html", {})
+        ended, self._state.ended = self._state.ended, []
+        await self._announcer.announce(ended, self._state.clients)
+        addresses = frames(self._config.issuer, ended, self._state.clients)
+        if addresses:
+            onward = response.headers.get("Location", "/")
+            response = page("idp_signing_out.html", {"frames": addresses, "onward": onward})
+            policy = f"{CONTENT_SECURITY_POLICY}; frame-src {origins(addresses)}"
+            response.headers["Content-Security-Policy"] = policy
         response.del_cookie(SESSION_COOKIE, path="/")
         return response
 

@@ -17,15 +17,23 @@ from aiohttp import web
 from authlib.common.urls import add_params_to_uri
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import AuthorizationServer, InvalidRequestError, OAuth2Payload, OAuth2Request
-from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant
+from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, RefreshTokenGrant
 from authlib.oauth2.rfc6749.resource_protector import ResourceProtector
 from authlib.oauth2.rfc6750 import BearerTokenGenerator, BearerTokenValidator
 from authlib.oauth2.rfc7636 import CodeChallenge
-from authlib.oidc.core.grants import OpenIDCode
+from authlib.oidc.core.grants import OpenIDCode, OpenIDToken
 from authlib.oidc.rpinitiated import EndSessionEndpoint
 from joserfc.jwk import ECKey, KeyParameters, KeySet, RSAKey
 
-from zt_proxy.demo.idp_state import TOKEN_LIFETIME, AccessToken, BrowserSession, Client, Code, ProviderState
+from zt_proxy.demo.idp_state import (
+    TOKEN_LIFETIME,
+    AccessToken,
+    BrowserSession,
+    Client,
+    Code,
+    ProviderState,
+    RefreshToken,
+)
 from zt_proxy.demo.people import Person
 
 Pairs = Iterable[tuple[str, str]]
@@ -148,6 +156,7 @@ class CodeFlow(AuthorizationCodeGrant):  # type: ignore[misc]
             session=request.session,
         )
         self.server.state.codes.put(item, code)
+        request.session.clients.add(item.client_id)
 
     def query_authorization_code(self, code: str, client: Client) -> Code | None:
         """The code, if it is this client's. It is spent by the first look, also when that attempt fails later."""
@@ -160,6 +169,27 @@ class CodeFlow(AuthorizationCodeGrant):  # type: ignore[misc]
     def authenticate_user(self, authorization_code: Code) -> Person:
         """The person who signed in."""
         return authorization_code.session.person
+
+
+class Refresh(RefreshTokenGrant):  # type: ignore[misc]
+    """Refresh tokens over the provider's memory, each good once."""
+
+    INCLUDE_NEW_REFRESH_TOKEN = True
+
+    def authenticate_refresh_token(self, refresh_token: str) -> RefreshToken | None:
+        """The token, if it counts."""
+        token: RefreshToken | None = self.server.state.refresh_token(refresh_token)
+        return token
+
+    def authenticate_user(self, refresh_token: RefreshToken) -> Person:
+        """The person as they are now; their ID token speaks of the sign-in of then."""
+        self.request.authorization_code = refresh_token
+        person = refresh_token.session.person
+        now: Person = self.server.state.people.get(person.username, person)
+        return now
+
+    def revoke_old_credential(self, refresh_token: RefreshToken) -> None:
+        """Nothing left to do: the new one has taken its place."""
 
 
 class IdTokens(OpenIDCode):  # type: ignore[misc]
@@ -196,6 +226,14 @@ class IdTokens(OpenIDCode):  # type: ignore[misc]
         return False
 
 
+class RefreshedIdTokens(IdTokens):
+    """The same after a refresh."""
+
+    def __call__(self, grant: Any) -> None:
+        """There is no authorization request to check."""
+        OpenIDToken.__call__(self, grant)
+
+
 class Logout(EndSessionEndpoint):  # type: ignore[misc]
     """RP-initiated logout. The browser's cookie is the glue's; here the session itself ends."""
 
@@ -212,7 +250,7 @@ class Logout(EndSessionEndpoint):  # type: ignore[misc]
         """Forget the session of this browser and the one that the hint names."""
         claims = end_session_request.id_token_claims or {}
         for sid in {claims.get("sid"), getattr(end_session_request.request.session, "sid", None)}:
-            self.server.state.sessions.pop(sid)
+            self.server.state.end(sid)
 
 
 class BearerTokens(BearerTokenValidator):  # type: ignore[misc]
@@ -234,9 +272,10 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         super().__init__()  # unknown scopes are ignored (OpenID Connect Core §3.1.2.1), not refused
         self.state, self.issuer, self.keys = state, issuer, keys
         self.register_grant(CodeFlow, [IdTokens(state, issuer, keys), StrictChallenge(required=True)])
+        self.register_grant(Refresh, [RefreshedIdTokens(state, issuer, keys)])
         self.register_endpoint(Logout)
         self.register_token_generator(
-            "default", BearerTokenGenerator(_access_token, expires_generator=int(TOKEN_LIFETIME))
+            "default", BearerTokenGenerator(_access_token, _access_token, expires_generator=int(TOKEN_LIFETIME))
         )
         self.userinfo = ResourceProtector()
         self.userinfo.register_token_validator(BearerTokens(state))
@@ -246,8 +285,13 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         return self.state.clients.get(client_id)
 
     def save_token(self, token: dict[str, Any], request: Request) -> None:
-        """Keep the access token for the userinfo endpoint."""
+        """Keep the access token for the userinfo endpoint, and the refresh token for the next time."""
         self.state.tokens.put(AccessToken(request.user, token.get("scope", "")), token["access_token"])
+        before: Code | RefreshToken = request.authorization_code
+        if "refresh_token" in token:
+            family = before.family if isinstance(before, RefreshToken) else secrets.token_urlsafe(16)
+            kept = RefreshToken(family, before.client_id, before.scope, before.session)
+            self.state.keep_refresh_token(token["refresh_token"], kept)
 
     def create_oauth2_request(self, request: Request) -> Request:
         """Requests arrive here already carried over: reading a body needs `await`, which authlib has not."""

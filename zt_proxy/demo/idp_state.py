@@ -29,6 +29,10 @@ class Client:
     redirect_uris: tuple[str, ...]
     post_logout_redirect_uris: tuple[str, ...] = ()
     algorithm: str = "ES256"
+    refresh: bool = False
+    """It gets refresh tokens."""
+    backchannel_logout_uri: str = ""
+    frontchannel_logout_uri: str = ""
 
     @property
     def id_token_signed_response_alg(self) -> str:
@@ -69,11 +73,11 @@ class Client:
         return response_type == "code"
 
     def check_grant_type(self, grant_type: str) -> bool:
-        """Only codes; there are no refresh tokens."""
-        return grant_type == "authorization_code"
+        """Codes, and refresh tokens where they are registered."""
+        return grant_type == "authorization_code" or (self.refresh and grant_type == "refresh_token")
 
 
-SCOPES = ("openid", "profile", "email", "groups")
+SCOPES = ("openid", "profile", "email", "groups", "offline_access")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class BrowserSession:
     person: Person
     auth_time: int
     amr: tuple[str, ...]
+    clients: set[str] = field(default_factory=set, compare=False)
+    """Who was told of this session: they are told of its end."""
 
     @property
     def acr(self) -> str:
@@ -136,6 +142,41 @@ class Code:
 
     def get_amr(self) -> list[str]:
         """The methods used (RFC 8176)."""
+        return list(self.session.amr)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """One of a family, of which only the last counts (RFC 9700 §4.14.2). Method names: authlib's `TokenMixin`, and what
+    an ID token is made from."""
+
+    family: str
+    client_id: str
+    scope: str
+    session: BrowserSession
+
+    def check_client(self, client: Client) -> bool:
+        """It was given to this client."""
+        return self.client_id == client.client_id
+
+    def get_scope(self) -> str:
+        """The granted scopes, separated by blanks."""
+        return self.scope
+
+    def get_nonce(self) -> None:
+        """None: there is no authorization request (OpenID Connect Core §12.2)."""
+        return
+
+    def get_auth_time(self) -> int:
+        """When the person typed their credentials: long ago, whatever is refreshed."""
+        return self.session.auth_time
+
+    def get_acr(self) -> str:
+        """The level reached then."""
+        return self.session.acr
+
+    def get_amr(self) -> list[str]:
+        """The methods used then."""
         return list(self.session.amr)
 
 
@@ -203,3 +244,30 @@ class ProviderState:
         self.sessions: Shelf[BrowserSession] = Shelf(SESSION_LIFETIME, clock)
         self.codes: Shelf[Code] = Shelf(CODE_LIFETIME, clock)
         self.tokens: Shelf[AccessToken] = Shelf(TOKEN_LIFETIME, clock)
+        self.refresh_tokens: Shelf[RefreshToken] = Shelf(SESSION_LIFETIME, clock)
+        self.families: Shelf[str] = Shelf(SESSION_LIFETIME, clock)
+        """Family of refresh tokens → the one that counts."""
+        self.ended: list[BrowserSession] = []
+        """Sessions whose clients are still to be told."""
+
+    def refresh_token(self, value: str) -> RefreshToken | None:
+        """The token, if it is the last of its family and its session lives. Any other ends the family: two have it."""
+        token = self.refresh_tokens.get(value)
+        if token is None:
+            return None
+        if self.families.get(token.family) != value or self.sessions.get(token.session.sid) is None:
+            self.families.pop(token.family)
+            return None
+        return token
+
+    def keep_refresh_token(self, value: str, token: RefreshToken) -> None:
+        """From now on this is the one of its family."""
+        self.refresh_tokens.put(token, value)
+        self.families.pop(token.family)
+        self.families.put(value, token.family)
+
+    def end(self, sid: str | None) -> None:
+        """End a session, if there is one."""
+        session = self.sessions.pop(sid)
+        if session is not None:
+            self.ended.append(session)

@@ -101,10 +101,13 @@ async def provider(layout: Layout, clock: Clock) -> AsyncIterator[None]:
         client_secret=layout.client_secret,
         redirect_uris=(f"{layout.portal_url}/.zt/callback",),
         post_logout_redirect_uris=(f"{layout.portal_url}/.zt/signed-out",),
+        refresh=True,
+        backchannel_logout_uri=f"{layout.portal_url}/.zt/back-channel-logout",
     )
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(layout.certificate, layout.key)
-    idp = build_idp(IdpConfig(layout.issuer, [client], clock=clock))
+    trust = ssl.create_default_context(cafile=str(layout.ca))
+    idp = build_idp(IdpConfig(layout.issuer, [client], clock=clock, trust=trust))
     async with serve(idp, port=layout.idp_port, ssl=tls):
         yield
 
