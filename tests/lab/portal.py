@@ -1,5 +1,6 @@
 """A portal on a real socket, with a worker's and a provider's side scripted, and browsers that keep cookies per host."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -13,6 +14,8 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from tests.lab.authenticator import Authenticator
+from zt_proxy.control.devices.mail import Outbox
+from zt_proxy.control.devices.store import KnownDevices
 from zt_proxy.control.factors.manager import open_factors
 from zt_proxy.control.identity.types import IdentityProvider, VerifiedLogin
 from zt_proxy.control.portal.app import build_portal
@@ -312,6 +315,9 @@ class PortalLab:
         self.sessions.on_change(self.changes.append)
         ring = KeyRing.load_or_create(self.settings.state_dir / "store.keys")
         self.factors = await open_factors(self.settings.factors, self.settings.state_dir, ring, self.clock)
+        self.devices = await KnownDevices.open(self.settings.state_dir, self.clock)
+        self.outbox = Outbox(self.clock, self.settings.mail)
+        self._mailing = asyncio.create_task(self.outbox.run())
         application = build_portal(
             self.settings,
             self.sessions,
@@ -321,6 +327,8 @@ class PortalLab:
             lambda: {"keys": [{"kid": "k1"}]},
             SaidSo(),
             self.factors,
+            self.devices,
+            self.outbox,
         )
         self.server = TestServer(application, port=self._port)
         await self.server.start_server(access_log=None)  # as the process wiring does (ZT-LOG-02)
@@ -332,6 +340,9 @@ class PortalLab:
         await self.server.close()
         await self.sessions.close()
         await self.factors.close()
+        self._mailing.cancel()
+        await asyncio.gather(self._mailing, return_exceptions=True)
+        await self.devices.close()
 
     def browser(self, address: str = "192.0.2.7") -> Browser:
         return Browser(self, address)

@@ -12,6 +12,8 @@ from aiohttp import web
 
 from zt_proxy.control.assertion_keys import AssertionKeys
 from zt_proxy.control.audit.writer import AuditWriter
+from zt_proxy.control.devices.mail import Outbox
+from zt_proxy.control.devices.store import KnownDevices
 from zt_proxy.control.factors.manager import Factors, open_factors
 from zt_proxy.control.identity.provider import OidcProvider
 from zt_proxy.control.identity.refresh import Refresher
@@ -95,6 +97,7 @@ class Control(Generic[L]):
         ring: KeyRing,
         sessions: SessionManager,
         factors: Factors,
+        devices: KnownDevices,
         audit: AuditWriter,
         keys: AssertionKeys,
         link: L,
@@ -102,6 +105,8 @@ class Control(Generic[L]):
         self.settings = settings
         self.sessions = sessions
         self.factors = factors
+        self.devices = devices
+        self.outbox = Outbox(clock, settings.mail)
         self.audit = audit
         self.keys = keys
         self.ring = ring
@@ -125,17 +130,20 @@ class Control(Generic[L]):
         sessions = await open_sessions(settings, ring, clock)
         store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
         factors = await open_factors(settings.factors, settings.state_dir, store_ring, clock)
+        devices = await KnownDevices.open(settings.state_dir, clock)
         audit = AuditWriter(settings.audit, settings.runtime_dir, clock)
-        return cls(settings, clock, ring, sessions, factors, audit, keys, connect(sessions, ring))
+        return cls(settings, clock, ring, sessions, factors, devices, audit, keys, connect(sessions, ring))
 
     async def start(self) -> None:
         """Serve the portal, write the log, keep the store in order."""
         await self.audit.start()
         self.sessions.on_change(self.link.invalidate)
+        self.sessions.note = self.audit.write
         self.link.signing_key(self.keys.current())
         await self.adopt(await self.prepare(self.settings))
         self._tasks.append(asyncio.create_task(self.sessions.run(asyncio.sleep), name="sessions"))
         self._tasks.append(asyncio.create_task(self.refresher.run(), name="refresh"))
+        self._tasks.append(asyncio.create_task(self.outbox.run(), name="mail"))
         self._tasks.append(asyncio.create_task(self._rotate_keys(), name="assertion-keys"))
         self._tasks.append(asyncio.create_task(self.revocation.run(), name="revocation"))
 
@@ -151,6 +159,7 @@ class Control(Generic[L]):
             await closing
         await self.sessions.close()
         await self.factors.close()
+        await self.devices.close()
         await self.audit.stop()
 
     # ---- reload ----
@@ -170,6 +179,8 @@ class Control(Generic[L]):
             self.keys.jwks,
             AssertionPortalVerifier(self.keys, settings.portal_origin, self.clock),
             self.factors,
+            self.devices,
+            self.outbox,
         )
         revocation = await self.revocation.prepare(settings.revocation)
         front = Front(settings, providers, PortalRunner(portal), revocation)
@@ -189,6 +200,7 @@ class Control(Generic[L]):
         self.refresher.use(front.refreshing)
         self.sessions.configure(settings.session)
         self.factors.configure(settings.factors)
+        self.outbox.configure(settings.mail)
         self.keys.schedule(settings.assertion_rotation, settings.assertion_overlap)
         for name in settings.insecure:
             log.warning("insecure switch is on", switch=name)

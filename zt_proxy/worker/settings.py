@@ -186,6 +186,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Networks whose X-Forwarded-For is believed, right to left."""
     session_cookie: str = "__Host-zt"
     login_cookie: str = "__Host-zt-login"
+    device_cookie: str = "__Host-zt-device"
     session_recheck: float = 30.0
     form_limit: int = 4 * 1024 * 1024
     """Bytes of a form that control keeps until its sender has proven who they are; 0: none is."""

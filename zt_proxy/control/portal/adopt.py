@@ -14,6 +14,7 @@ from zt_proxy.control.identity.types import VerifiedLogin
 from zt_proxy.control.portal.answers import check_target
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.cookies import browser_of, is_login_cookie, new_login_cookie, read_cookie, set_cookie
+from zt_proxy.control.portal.devices import begin_session
 from zt_proxy.control.portal.sign_out import who
 from zt_proxy.control.session.logins import HalfLogin, Passage, Transaction, Unlock
 from zt_proxy.control.session.record import SessionRecord
@@ -132,7 +133,7 @@ async def _adopt(call: Call, transaction: Transaction, login: VerifiedLogin, ses
     # Two tabs signed in at once (FIELD 8): ending the first tab's new session would undo its login on its way.
     if session is not None and _same(session, login.principal) and session.created >= transaction.started:
         return session.sid
-    sid = (await sessions.create(login, replaces="" if session is None else session.sid)).sid
+    sid = (await begin_session(call, login, replaces="" if session is None else session.sid)).sid
     log.info("signed in", sid=sid, provider=login.provider, level=login.level.word, request_id=call.request_id)
     if session is not None:
         await sessions.end(session.sid, "replaced")

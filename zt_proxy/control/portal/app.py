@@ -10,10 +10,13 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from zt_proxy.control.devices.mail import Outbox
+from zt_proxy.control.devices.store import KnownDevices
 from zt_proxy.control.factors.manager import Factors
 from zt_proxy.control.identity.turns import InTurn, Turns, WaitingRoom
 from zt_proxy.control.identity.types import IdentityProvider
-from zt_proxy.control.portal import confirm, enrol, home, provider_logout, sign_in, sign_out, state, step_up
+from zt_proxy.control.portal import confirm, enrol, home, me, provider_logout, sign_in, sign_out, state, step_up
+from zt_proxy.control.portal import devices as devices_
 from zt_proxy.control.portal.answers import failure, problem
 from zt_proxy.control.portal.call import Call, Portal, PortalVerifier
 from zt_proxy.control.session.manager import SessionManager
@@ -37,6 +40,14 @@ PORTAL_HOST: Mapping[str, Mapping[str, Endpoint]] = {
     "/.zt/back-channel-logout": {"POST": provider_logout.back_channel},
     "/.zt/front-channel-logout": {"GET": provider_logout.front_channel},
     "/.zt/session": {"GET": state.session_state},
+    "/.zt/me": {"GET": me.me},
+    "/.zt/me/end": {"POST": me.end},
+    "/.zt/me/end-all": {"POST": me.end_all},
+    "/.zt/me/device": {"POST": me.forget_device},
+    "/.zt/me/rename": {"POST": me.rename},
+    "/.zt/me/remove": {"POST": me.remove},
+    "/.zt/me/codes": {"POST": me.codes},
+    "/.zt/not-me": {"GET": devices_.ask, "POST": devices_.not_me},
     "/.zt/jwks.json": {"GET": home.keys, "HEAD": home.keys},
     "/.zt/confirm": {"GET": confirm.confirm},
     "/.zt/confirm/options": {"POST": confirm.options},
@@ -71,6 +82,8 @@ def build_portal(
     jwks: Callable[[], dict[str, Any]],
     verify: PortalVerifier,
     factors: Factors,
+    devices: KnownDevices,
+    outbox: Outbox,
 ) -> web.Application:
     """The application; whoever calls this runs it on `settings.socket`."""
     room = WaitingRoom(settings.logins_waiting)
@@ -83,6 +96,8 @@ def build_portal(
         jwks=jwks,
         verify=verify,
         factors=factors,
+        devices=devices,
+        outbox=outbox,
     )
 
     async def entry(request: web.Request) -> web.StreamResponse:

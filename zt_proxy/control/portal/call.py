@@ -6,6 +6,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from zt_proxy.control.devices.mail import Outbox
+from zt_proxy.control.devices.store import KnownDevices
 from zt_proxy.control.factors.manager import Factors
 from zt_proxy.control.identity.types import IdentityProvider
 from zt_proxy.control.portal.cookies import browser_of, read_cookie
@@ -43,6 +45,8 @@ class Portal:
         jwks: Callable[[], dict[str, Any]],
         verify: PortalVerifier,
         factors: Factors,
+        devices: KnownDevices,
+        outbox: Outbox,
     ) -> None:
         self.settings = settings
         self.sessions = sessions
@@ -54,6 +58,8 @@ class Portal:
         self.jwks = jwks
         self.verify = verify
         self.factors = factors
+        self.devices = devices
+        self.outbox = outbox
         self.loops = LoopGuard(clock)
         self.logout_guard = LogoutGuard()
 

@@ -17,8 +17,6 @@ PROOFS = 256
 class Arrival(msgspec.Struct, frozen=True):
     """What a sign-in came with, for the person's own eyes."""
 
-    device: str = ""
-    """Id of the known device."""
     label: str = ""
     """The browser, coarsely."""
     address: str = ""

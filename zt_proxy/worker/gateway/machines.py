@@ -30,7 +30,9 @@ class Machines:
         )
         self._recorder = recorder
         self._session_cookie = settings.session_cookie.encode()
-        self._own_cookies = frozenset((self._session_cookie, settings.login_cookie.encode()))
+        self._own_cookies = frozenset(
+            (self._session_cookie, settings.login_cookie.encode(), settings.device_cookie.encode())
+        )
 
     def identify(self, x: Exchange, shown: Shown) -> KnownMachine | None:
         """The machine that asks; None: nobody showed a certificate, and nobody had to.

@@ -97,7 +97,9 @@ class Gateway:
         self.refusing = False
         """Nothing is decided any more, because it might be decided by rules that are not in force."""
         self._session_cookie = settings.session_cookie.encode()
-        self._own_cookies = frozenset((self._session_cookie, settings.login_cookie.encode()))
+        self._own_cookies = frozenset(
+            (self._session_cookie, settings.login_cookie.encode(), settings.device_cookie.encode())
+        )
         self._id_prefix = secrets.token_hex(6).encode()
         self._count = 0
         self._places: dict[tuple[bytes, bytes], tuple[Target, Route]] = {}

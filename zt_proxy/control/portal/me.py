@@ -1,0 +1,309 @@
+"""What a person sees of themselves, and what they can change: sessions, devices, factors.
+
+Everything is a plain form with a token bound to this browser's session. What is named in a form is looked up among the
+person's own; what is somebody else's does not exist (ZT-ADMIN-05). What weakens the account needs a fresh proof.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from aiohttp import web
+
+from zt_proxy.control.devices.store import Device
+from zt_proxy.control.devices.times import machine, since, until, written
+from zt_proxy.control.factors.types import Factor, FactorKind, Person
+from zt_proxy.control.portal import adopt
+from zt_proxy.control.portal.answers import page, redirect
+from zt_proxy.control.portal.call import Call
+from zt_proxy.control.portal.confirm import SCRIPT_URL
+from zt_proxy.control.portal.cookies import clear_cookie
+from zt_proxy.control.portal.forms import check_token, form_token, read_form, refuse_foreign
+from zt_proxy.control.portal.sign_in import choice, navigation_only
+from zt_proxy.control.portal.sign_out import origin_of, provider_logout, who
+from zt_proxy.control.session.directory import Listed
+from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.session import Level, Session
+
+ME = "/.zt/me"
+CONFIRM = "/.zt/confirm?for=me"
+FRESH = 300.0
+"""Seconds for which a proof lets its person remove factors and make new recovery codes."""
+
+DONE = {
+    "ended": "That session has ended.",
+    "forgotten": "That device is forgotten. The next sign-in with it counts as one with a new device.",
+    "renamed": "The new name is saved.",
+    "removed": "The factor is removed.",
+}
+_LEVELS = {
+    Level.SINGLE: "with one factor",
+    Level.MULTI: "with two factors",
+    Level.PHISHING_RESISTANT: "with a factor that cannot be phished",
+}
+_METHODS = {
+    "pwd": "password",
+    "pin": "PIN",
+    "otp": "one-time code",
+    "sms": "text message",
+    "tel": "phone call",
+    "hwk": "security key",
+    "swk": "software key",
+    "pop": "passkey",
+    "fpt": "fingerprint",
+    "face": "face",
+    "iris": "iris",
+    "sc": "smart card",
+    "kba": "security question",
+}
+"""Words for methods of RFC 8176 §2; others say nothing to a person."""
+_KINDS = {
+    FactorKind.PASSKEY: "Passkey",
+    FactorKind.TOTP: "Authenticator app",
+    FactorKind.RECOVERY: "Recovery codes",
+}
+_LASTING = (FactorKind.PASSKEY, FactorKind.TOTP)
+
+
+class When(NamedTuple):
+    """A moment: for `<time datetime>`, for its title, and in words."""
+
+    machine: str
+    written: str
+    words: str
+
+
+class SessionRow(NamedTuple):
+    sid: str
+    here: bool
+    device: str
+    address: str
+    started: When
+    seen: When
+    hosts: tuple[str, ...]
+
+
+class DeviceRow(NamedTuple):
+    id: str
+    label: str
+    address: str
+    first: When
+    last: When
+
+
+class FactorRow(NamedTuple):
+    id: str
+    kind: str
+    name: str
+    added: When
+    used: When | None
+    remaining: int | None
+    """Of recovery codes."""
+    usable: bool
+    disabled: bool
+    last: bool
+    """Without it, the person has no second factor here."""
+
+
+async def me(call: Call) -> web.StreamResponse:
+    """GET /.zt/me at the portal: who am I, how strongly proven, until when, and what is mine. Signed out: sign in."""
+    session = await call.session()
+    if session is None:
+        navigation_only(call)
+        return choice(call)
+    portal, now = call.portal, call.portal.clock.now()
+    if call.navigation:
+        portal.sessions.activity(session.sid, now)
+    person = Person.of(session.principal)
+    factors = await portal.factors.of(person)
+    provider = portal.providers.get(session.principal.provider)
+    proof = adopt.portal_proof(call, session) or session.proved()
+    idle_end = min(now + session.idle_timeout, session.absolute_deadline)
+    url = await provider_logout(call, session)
+    return page(
+        call,
+        "me.html",
+        # Chromium holds the redirects after a form's POST to form-action: the provider's logout must be in it.
+        form_action=() if url is None else (origin_of(url),),
+        has_form=True,
+        who=who(session),
+        email=session.principal.email,
+        provider=provider.display_name if provider is not None else session.principal.provider,
+        groups=sorted(session.principal.groups),
+        level=_LEVELS[proof.level],
+        proved=_before(proof.at, now),
+        methods=[_METHODS[each] for each in session.amr if each in _METHODS],
+        idle=_ahead(idle_end, now),
+        end=_ahead(session.absolute_deadline, now),
+        sessions=await _sessions(call, session, now),
+        devices=[_device(each, now) for each in await portal.devices.of(person)],
+        factors=[_factor(each, factors, now) for each in factors],
+        own_factors=bool(factors) or not portal.settings.factors.accept.isdisjoint({"passkey", "totp"}),
+        fresh=_fresh(call, session),
+        confirm=CONFIRM,
+        token=form_token(call),
+        done=DONE.get(call.query().get("done", ""), ""),
+    )
+
+
+async def end(call: Call) -> web.StreamResponse:
+    """POST /.zt/me/end: one session of the person's own. Raises ClientError(SESSION_UNKNOWN, 404) for any other."""
+    session, form = await _acting(call)
+    sid = form.get("sid", "")
+    if sid == session.sid:
+        return redirect(call, "/.zt/sign-out")
+    if sid not in {each.sid for each in await _listed(call, session)}:
+        raise ClientError(Reason.SESSION_UNKNOWN, "no such session of this person", status=404)
+    await call.portal.sessions.end(sid, "signed-out")
+    return redirect(call, f"{ME}?done=ended")
+
+
+async def end_all(call: Call) -> web.StreamResponse:
+    """POST /.zt/me/end-all: every session of the person, this one last seen at the provider's own logout."""
+    session, _ = await _acting(call)
+    url = await provider_logout(call, session)
+    await call.portal.sessions.end_subject(session.principal.issuer, session.principal.subject, "signed-out")
+    browser = call.browser()
+    if browser is not None:
+        call.portal.loops.forget(browser)
+    call.cookies.append(clear_cookie(call.portal.settings.session_cookie))
+    return redirect(call, url or "/.zt/signed-out")
+
+
+async def forget_device(call: Call) -> web.StreamResponse:
+    """POST /.zt/me/device: the person gets mail when it comes again. One that is gone already is fine."""
+    session, form = await _acting(call)
+    await call.portal.devices.forget(Person.of(session.principal), form.get("id", ""))
+    return redirect(call, f"{ME}?done=forgotten")
+
+
+async def rename(call: Call) -> web.StreamResponse:
+    """POST /.zt/me/rename: another name for a factor. Raises ClientError(FACTOR_UNKNOWN, 404)."""
+    session, form = await _acting(call)
+    await call.portal.factors.rename(Person.of(session.principal), form.get("id", ""), form.get("name", ""))
+    return redirect(call, f"{ME}?done=renamed")
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    """POST /.zt/me/remove: a factor goes, on record, after a proof just now; the last one only if the form says so.
+
+    Raises ClientError(FACTOR_UNKNOWN, 404 or FACTOR_LAST, 409), UnavailableError(RECORD_UNAVAILABLE).
+    """
+    session, form = await _acting(call)
+    if not _fresh(call, session):
+        return redirect(call, CONFIRM)
+    person, factor = Person.of(session.principal), form.get("id", "")
+    if factor not in {each.id for each in await call.portal.factors.of(person)}:
+        raise ClientError(Reason.FACTOR_UNKNOWN, "no such factor of this person", status=404)
+    await _note(call, session, "remove", factor)
+    await call.portal.factors.remove(person, factor, last=form.get("last") == "yes")
+    return redirect(call, f"{ME}?done=removed")
+
+
+async def codes(call: Call) -> web.StreamResponse:
+    """POST /.zt/me/codes: ten new recovery codes, shown once, on record, after a proof just now.
+
+    Raises ClientError(FACTOR_NOT_ACCEPTED), UnavailableError(RECORD_UNAVAILABLE).
+    """
+    session, _ = await _acting(call)
+    if not _fresh(call, session):
+        return redirect(call, CONFIRM)
+    await _note(call, session, "new-recovery-codes", "")
+    made = await call.portal.factors.new_recovery_codes(Person.of(session.principal))
+    return page(
+        call,
+        "codes.html",
+        has_form=True,
+        script=True,
+        script_url=SCRIPT_URL,
+        codes=made,
+        action="/.zt/enrol/done",
+        who=who(session),
+        host="",
+    )
+
+
+async def _acting(call: Call) -> tuple[Session, Mapping[str, str]]:
+    """Whose form this is, and what is in it.
+
+    Raises ClientError: CROSS_ORIGIN for another page's or another session's form, LOGIN_REQUIRED without a session,
+    MALFORMED, BODY_TOO_LARGE.
+    """
+    refuse_foreign(call, ME)
+    form = await read_form(call)
+    session = await call.session()
+    if session is None:
+        call.retry = ("Sign in", ME)
+        raise ClientError(Reason.LOGIN_REQUIRED, "no session at the portal", status=401)
+    check_token(call, form, ME)
+    call.retry = ("Back", ME)
+    call.portal.sessions.activity(session.sid, call.portal.clock.now())
+    return session, form
+
+
+def _fresh(call: Call, session: Session) -> bool:
+    proof = adopt.portal_proof(call, session)
+    return proof is not None and proof.level >= Level.MULTI and call.portal.clock.now() - proof.at <= FRESH
+
+
+async def _note(call: Call, session: Session, action: str, factor: str) -> None:
+    await call.portal.sessions.note(
+        "factor",
+        action=action,
+        factor=factor,
+        user=session.principal.subject,
+        issuer=session.principal.issuer,
+        sid=session.sid,
+        client=call.client,
+    )
+
+
+async def _listed(call: Call, session: Session) -> tuple[Listed, ...]:
+    return await call.portal.sessions.of_person(session.principal.issuer, session.principal.subject)
+
+
+async def _sessions(call: Call, session: Session, now: float) -> list[SessionRow]:
+    """This one first, then the one seen last."""
+    settings = call.portal.settings
+    rows = []
+    for each in await _listed(call, session):
+        names = [", ".join(settings.apps[host].route_names) for host in each.hosts if host in settings.apps]
+        rows.append(
+            SessionRow(
+                sid=each.sid,
+                here=each.sid == session.sid,
+                device=each.device or "A browser",
+                address=each.address,
+                started=_before(each.created, now),
+                seen=_before(each.last_activity, now),
+                hosts=tuple(sorted(names)),
+            )
+        )
+    return sorted(rows, key=lambda row: (row.here, row.seen.machine), reverse=True)
+
+
+def _device(device: Device, now: float) -> DeviceRow:
+    first, last = _before(device.first_seen, now), _before(device.last_seen, now)
+    return DeviceRow(device.id, device.label, device.address, first, last)
+
+
+def _factor(factor: Factor, every: tuple[Factor, ...], now: float) -> FactorRow:
+    lasting = [each.id for each in every if each.kind in _LASTING and each.usable]
+    return FactorRow(
+        id=factor.id,
+        kind=_KINDS[factor.kind],
+        name=factor.name,
+        added=_before(factor.created, now),
+        used=_before(factor.last_used, now) if factor.last_used is not None else None,
+        remaining=factor.remaining if factor.kind is FactorKind.RECOVERY else None,
+        usable=factor.usable,
+        disabled=factor.disabled,
+        last=lasting == [factor.id],
+    )
+
+
+def _before(at: float, now: float) -> When:
+    return When(machine(at), written(at), since(at, now))
+
+
+def _ahead(at: float, now: float) -> When:
+    return When(machine(at), written(at), until(at, now))
