@@ -24,7 +24,14 @@ from tests.lab.upstream import RecordingUpstream
 from tests.lab.waiting import until
 from zt_proxy.config.build import Built, LogSettings
 from zt_proxy.control.identity.types import VerifiedLogin
-from zt_proxy.control.settings import AppHost, AuditSettings, ControlSettings, ProviderSettings, SessionSettings
+from zt_proxy.control.settings import (
+    AppHost,
+    AuditSettings,
+    ControlSettings,
+    FactorSettings,
+    ProviderSettings,
+    SessionSettings,
+)
 from zt_proxy.core.clock import Clock, ManualClock, SystemClock
 from zt_proxy.core.keys import Secret
 from zt_proxy.core.session import Principal
@@ -318,7 +325,7 @@ class ProxyLab:
             providers,
             {host: AppHost(host, f"https://{host}", ()) for host in hosts},
             AuditSettings(directory / "audit"),
-            **{"session": self.session, **self.control},
+            **{"session": self.session, "factors": FactorSettings(portal.host, portal.origin), **self.control},
         )
         return Built(worker, control, LogSettings("console", "warning"))
 
