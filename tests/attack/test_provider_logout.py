@@ -11,7 +11,7 @@ from tests.lab.browser import SESSION
 from tests.lab.idp import ABSENT
 from tests.lab.jose import encode, rsa_key
 from tests.lab.logout import FORM, announce, logout_claims, logout_token
-from tests.lab.world import AUTH, ELSEWHERE, HOME, World, world
+from tests.lab.world import AUTH, ELSEWHERE, HOME, MINUTE, STEP_UP, World, world
 from zt_proxy.control.identity.logout import EVENT
 from zt_proxy.control.portal.guard import LogoutGuard
 from zt_proxy.core.keys import b64encode
@@ -303,3 +303,29 @@ async def test_an_image_ends_nothing(here: World) -> None:
     page = await here.browser().request(frame(here, iss=here.idp.issuer, sid="idp-session-alice"), headers=image)
     assert page.status == 400
     assert await signed_in(person)
+
+
+# a step-up makes another session at the provider
+
+
+async def test_the_end_of_the_session_that_a_step_up_made_ends_the_session_here() -> None:
+    async with world(STEP_UP) as here:
+        person = await here.person()
+        await here.lab.advance(10 * MINUTE)
+        here.idp.claims["sid"] = "made-by-the-step-up"
+        assert (await person.visit(HOME + "/deploy")).status == 200
+        assert here.idp.requests["authorize"] == 2
+        assert await told(here, logout_token(here.idp, sid="made-by-the-step-up", sub=ABSENT)) == 200
+        assert not await signed_in(person)
+
+
+async def test_a_step_up_that_is_on_its_way_when_its_end_is_announced_proves_nothing() -> None:
+    async with world(STEP_UP) as here:
+        person = await here.person()
+        await here.lab.advance(10 * MINUTE)
+        here.idp.claims["sid"] = "made-by-the-step-up"
+        waiting = await person.visit(HOME + "/deploy", until="/.zt/callback")
+        assert await told(here, logout_token(here.idp, sid="made-by-the-step-up", sub=ABSENT)) == 200
+        assert (await person.visit(waiting.location)).status == 401
+        assert await signed_in(person)
+        assert (await person.fetch(HOME + "/deploy")).status == 401

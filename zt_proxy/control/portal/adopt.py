@@ -115,10 +115,12 @@ async def complete(call: Call, transaction: Transaction, login: VerifiedLogin) -
     proof = Proof(login.auth_time, login.level)
     if handoff is not None and step_up is not None:
         _check_subject(call, step_up, login.principal)
+        await call.portal.sessions.at_provider.proved_again(step_up.sid, login)
         return await unlock_at_app(call, handoff, proof, browser=browser, arrived=transaction.started)
     session = await call.session()
     if transaction.own and session is not None:
         _check_subject(call, session, login.principal)
+        await call.portal.sessions.at_provider.proved_again(session.sid, login)
         return await unlock_portal(call, session, proof, transaction.own)
     sid = await _adopt(call, transaction, login, session)
     await _new_cookie(call, sid)
