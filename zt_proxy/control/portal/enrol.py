@@ -17,6 +17,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from zt_proxy.control.devices.agent import agent_label
+from zt_proxy.control.factors.enrolment import FRESH
 from zt_proxy.control.factors.types import LEVELS, Factor, FactorKind, FactorRefused, NewTotp, Person
 from zt_proxy.control.portal import adopt
 from zt_proxy.control.portal.answers import empty, page, redirect
@@ -208,8 +209,9 @@ async def codes(call: Call) -> web.StreamResponse:
     _check_form(call, enrolment, form)
     if enrolment.half is not None and not enrolment.enrolled:
         raise ClientError(Reason.ENROLMENT_NOT_FRESH, "no factor was added in this sign-in", status=401)
-    if enrolment.half is None:
-        await _check_permission(call, enrolment)
+    if enrolment.half is None and call.portal.clock.now() - enrolment.proof.at > FRESH:
+        call.retry = ("Continue", "/.zt/confirm?for=me")
+        raise ClientError(Reason.ENROLMENT_NOT_FRESH, "the last proof is too old for new codes", status=401)
     return await _codes(call, enrolment)
 
 

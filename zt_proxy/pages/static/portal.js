@@ -145,6 +145,7 @@
     }
     const work = () => (adding ? added : confirmed)(place.dataset.query);
     button.addEventListener("click", () => run(work, adding, false));
+    if (adding) byId("name").addEventListener("keydown", (event) => event.key === "Enter" && button.click());
     if ("auto" in place.dataset && document.visibilityState === "visible") run(work, adding, true);
     else button.focus();
   }
