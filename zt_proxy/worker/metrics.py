@@ -24,6 +24,7 @@ _CHALLENGING = frozenset(
         Reason.LOGIN_REQUIRED,
         Reason.SESSION_UNKNOWN,
         Reason.SESSION_IDLE,
+        Reason.SESSION_DISPLACED,
         Reason.SESSION_EXPIRED,
         Reason.COOKIE_INVALID,
         Reason.COOKIE_REPEATED,

@@ -20,6 +20,7 @@ from zt_proxy.control.session.record import SessionRecord
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.handoff import Handoff, Purpose, open_handoff
 from zt_proxy.core.session import Level, Session
+from zt_proxy.pages.texts import text_of
 
 
 async def sign_in(call: Call) -> web.StreamResponse:
@@ -40,7 +41,8 @@ async def sign_in(call: Call) -> web.StreamResponse:
         return redirect(call, await hand_over(call, handoff, session.sid, browser=browser, arrived=arrived))
     force = force or (handoff is not None and handoff.purpose is Purpose.REAUTH)
     provider = _choose(call, query.get("with"), handoff, session)
-    if provider is None:
+    # Two browsers that sign each other out must not do so by themselves: the provider would let both through at once.
+    if provider is None or ("with" not in query and _displaced(call)):
         return choice(call, query.get("to"), handoff)
     hint = session.principal.email if session is not None else None
     level = call.portal.settings.factors.level
@@ -174,7 +176,19 @@ def choice(call: Call, to: str | None = None, handoff: Handoff | None = None) ->
         return "/.zt/sign-in?" + urlencode({"with": name} | ({} if to is None else {"to": to}), quote_via=quote)
 
     choices = [(provider.display_name, link(name)) for name, provider in call.portal.providers.items()]
-    return page(call, "sign_in.html", choices=choices, destination=handoff.host if handoff is not None else None)
+    return page(
+        call,
+        "sign_in.html",
+        choices=choices,
+        destination=handoff.host if handoff is not None else None,
+        displaced=text_of(Reason.SESSION_DISPLACED) if _displaced(call) else None,
+    )
+
+
+def _displaced(call: Call) -> bool:
+    """The session that this browser had here gave way to one elsewhere."""
+    handle = call.handle_hash()
+    return handle is not None and call.portal.sessions.why(handle, call.host) is Reason.SESSION_DISPLACED
 
 
 async def to_provider(

@@ -74,10 +74,18 @@
     return { kind: found[1].toLowerCase(), url, level: given.level ?? '', scope: given.scope ?? '', once: given.once === '?1', at: clock() };
   };
 
+  /** The challenge of a 401, given what reads its headers. One that says that the session is over is taken note of. */
+  const challengeOf = (header) => {
+    const challenge = readChallenge(header('ZT-Challenge'));
+    if (challenge?.kind === 'step-up') return challenge;
+    if (challenge || /^Bearer realm="zt-proxy"(?!.*insufficient_user)/.test(header('WWW-Authenticate') ?? '')) root.ended();
+    return null;
+  };
+
   /** Would this request pass now? true, the challenge that it would meet, or null when nobody could be asked. */
   const preflight = async (request, more) => {
     try {
-      const answer = await ask('preflight', { method: request.method, path: request.path, ...more });
+      const answer = await ask('preflight', { method: request.method.toUpperCase(), path: request.path, ...more });
       if (answer.status === 401) return readChallenge(answer.headers.get('ZT-Challenge'));
       return answer.ok || null;
     } catch { return null; }
@@ -86,7 +94,6 @@
   let unique = 0;
   /** What this challenge is grouped by, or null when the request shall get its 401. Called once for each 401. */
   const groupOf = (request, challenge) => {
-    if (challenge.kind === 'login') { root.ended(); return null; }
     let group = challenge.scope ? `scope ${challenge.scope}` : `level ${challenge.level}`;
     if (request.asked.has(group)) {
       if (challenge.scope || challenge.once || request.led) return null; // confirmed for this very thing, and refused
@@ -125,7 +132,7 @@ dialog.card::backdrop{background:rgba(12,18,28,.5)}
 .site{margin:0 0 .75rem;display:flex;align-items:center;gap:.5rem;color:var(--zt-soft);font-size:.85rem}
 .site svg{flex:none;width:1.3rem;height:1.3rem;fill:none;stroke:var(--zt-accent);stroke-width:1.8;stroke-linecap:round;stroke-linejoin:round}
 h2{margin:0 0 .35rem;font-size:1.2rem;line-height:1.3;font-weight:650}
-.corner h2,.top h2{font-size:1rem;margin:0}
+.corner h2,.top h2{font-size:1rem;margin:0 0 .15rem}
 p{margin:0;color:var(--zt-soft)}
 .corner p,.top p{font-size:.92rem}
 .row{display:flex;flex-wrap:wrap;justify-content:flex-end;gap:.6rem;margin-top:1.25rem}
@@ -137,7 +144,7 @@ button:hover{text-decoration:underline}
 :focus-visible{outline:3px solid var(--zt-accent);outline-offset:2px}
 dialog:focus-visible{outline:none}
 @media (prefers-reduced-motion:no-preference){.card{animation:in .14s ease-out}@keyframes in{from{opacity:0;transform:translateY(6px)}}}
-@media (max-width:30rem){.card{padding:1.25rem 1.1rem}.row{flex-direction:column}dialog .row,.corner .row{align-items:stretch}.row .go{order:-1}.corner{inset:auto .75rem .75rem;width:auto;max-width:none}.corner .row,.top .row{flex-direction:row-reverse;justify-content:flex-start}.top{inset:.5rem .5rem auto;width:auto;max-width:none}.row .go{order:0}dialog .row .go{order:-1}}
+@media (max-width:30rem){.card{padding:1.25rem 1.1rem}dialog .row{flex-direction:column-reverse}.corner,.top{inset:auto .75rem .75rem;width:auto;max-width:none}.top{inset:.5rem .5rem auto}.top .row{flex:1 0 100%}}
 @media (forced-colors:active){button.go{border-width:3px}}`;
 
   let host = null;
@@ -195,7 +202,7 @@ dialog:focus-visible{outline:none}
       if (modal) listen(this.box, ['cancel', 'close'], cancel);
       else this.box.addEventListener('keydown', (event) => { if (event.key === 'Escape') cancel(); });
     }
-    /** Say something, with buttons [text, what it does]; the last one is the one to press. */
+    /** Say something, with buttons [text, what it does, quiet]; the last one is the one to press, unless it is quiet. */
     say(title, text, ...buttons) {
       if (!this.open) return;
       const tree = stage();
@@ -203,8 +210,8 @@ dialog:focus-visible{outline:none}
       this.title.textContent = title;
       this.text.textContent = text;
       const had = this.row.contains(this.box.getRootNode().activeElement);
-      this.row.replaceChildren(...buttons.map(([label, use], at) => {
-        const last = at === buttons.length - 1, button = build('button', { type: 'button', ...(last && { class: 'go' }), ...(last && this.box.showModal && { autofocus: '' }) }, label);
+      this.row.replaceChildren(...buttons.map(([label, use, quiet], at) => {
+        const last = at === buttons.length - 1, button = build('button', { type: 'button', ...(last && !quiet && { class: 'go' }), ...(last && this.box.showModal && { autofocus: '' }) }, label);
         button.addEventListener('click', (event) => { if (event.isTrusted) use(); });
         return button;
       }));
@@ -247,7 +254,7 @@ dialog:focus-visible{outline:none}
   const prompts = new Map(); // group → Prompt
   const successes = new Map(); // group → clock() of the last success
   const line = []; // prompts of other groups that wait for their turn
-  let current = null;
+  let current = null, confirmedAt = -Infinity;
 
   const guard = (event) => { event.preventDefault(); event.returnValue = ''; }; // leaving would lose what is held
   const watchLeaving = () => {
@@ -302,7 +309,8 @@ dialog:focus-visible{outline:none}
     elsewhere() { this.view('elsewhere'); this.watch(); }
 
     async launch() {
-      if (clock() - this.challenge.at > STALE) await this.check(); // its address has an end: take a fresh one
+      const { at } = this.challenge;
+      if (at < confirmedAt || clock() - at > STALE) await this.check(); // an address has an end, and is bound to the cookie of its time
       if (this.over) return;
       this.handle = openWindow(this.challenge.url);
       this.view(this.handle ? 'opened' : 'refused');
@@ -317,7 +325,7 @@ dialog:focus-visible{outline:none}
         elsewhere: [`You are being asked already, in another tab of ${HOST}. Finish there, or confirm here.`, 'Confirm here'],
         again: [`${HOST} needs another proof than the one you just gave. Please try again.`, 'Try again'],
       }[state];
-      this.card.say('Confirm it is you', words[0], ['Cancel', () => this.finish(false)], [words[1], () => this.launch()]);
+      this.card.say('Confirm it is you', words[0], ['Cancel', () => this.finish(false)], [words[1], () => this.launch(), state === 'opened']);
     }
 
     /** `opener` and `closed` say nothing where a page on the way isolates itself (COOP): so the proxy is asked. */
@@ -326,7 +334,11 @@ dialog:focus-visible{outline:none}
     async check() {
       const answer = await preflight(this.request);
       if (this.over) return true;
-      if (answer === true) { this.finish(true); return true; }
+      if (answer === true) {
+        if (this.challenge.once && !this.handle) return false; // a proof that is good once is another request's
+        this.finish(true);
+        return true;
+      }
       if (answer === null) return null;
       if (answer.kind === 'login') { root.ended(); this.finish(false); return false; }
       if (answer.scope !== this.challenge.scope) { this.finish(true); return true; } // passed this rule, met another
@@ -336,7 +348,6 @@ dialog:focus-visible{outline:none}
 
     /** Somebody confirmed something, in whatever tab: see whether it is good for us. */
     async heard() {
-      if (this.challenge.once && !this.handle) return; // a proof that is good once is another request's
       for (const wait of [0, 200, 500, 1000]) {
         await new Promise((resolve) => { setTimeout(resolve, wait); });
         if (this.over) return;
@@ -363,7 +374,7 @@ dialog:focus-visible{outline:none}
       clearInterval(this.poll);
       this.end.abort();
       prompts.delete(this.group);
-      if (good) successes.set(this.group, clock());
+      if (good) { confirmedAt = clock(); successes.set(this.group, confirmedAt); }
       this.card?.remove();
       try { this.handle?.close(); } catch { /* not ours any more */ }
       if (good && this.waiting === 0) toast('Confirmed', `${HOST} did not wait for it. Please do it once more.`);
@@ -386,7 +397,7 @@ dialog:focus-visible{outline:none}
       return prompt.join(request);
     },
     touch: () => touch(),
-    ended: () => { if (!endDismissed && banner?.about !== 'ended') lookAgain(true); },
+    ended: () => { if (!endDismissed && banner?.about !== 'ended' && Date.now() - learnt > POLL) lookAgain(true); },
     api: null,
   };
 
@@ -433,14 +444,14 @@ dialog:focus-visible{outline:none}
   const fetchAndHold = async ({ request, signal, ahead, oneShot, send }) => {
     if (ahead) {
       const challenge = await preflight(request);
-      const group = challenge?.url ? groupOf(request, challenge) : null;
+      const group = challenge?.kind === 'step-up' ? groupOf(request, challenge) : null;
       if (group) oneShot = !(await confirmed(request, challenge, group, signal)) || oneShot;
       request.sentAt = clock();
     }
     for (;;) {
       const answer = await send();
       if (answer.status !== 401 || oneShot) return answer;
-      const challenge = readChallenge(answer.headers.get('ZT-Challenge'));
+      const challenge = challengeOf((name) => answer.headers.get(name));
       const group = challenge && groupOf(request, challenge);
       if (!group || !(await confirmed(request, challenge, group, signal))) return answer;
       answer.body?.cancel().catch(() => {});
@@ -499,7 +510,7 @@ dialog:focus-visible{outline:none}
 
   const judge = (xhr, call) => {
     call.phase = 'passed';
-    const challenge = readChallenge(raw.getResponseHeader.call(xhr, 'ZT-Challenge'));
+    const challenge = challengeOf((name) => raw.getResponseHeader.call(xhr, name));
     const group = challenge && groupOf(call.request, challenge);
     if (!group) return;
     if (!call.async) { root.join(group, challenge, call.request).leave(); return; } // cannot wait: it works at the next try
@@ -609,7 +620,7 @@ dialog:focus-visible{outline:none}
   const sendAhead = async (xhr, call) => {
     call.phase = 'ahead';
     const challenge = await preflight(call.request);
-    const group = challenge?.url && isCurrent(xhr, call, 'ahead') ? groupOf(call.request, challenge) : null;
+    const group = challenge?.kind === 'step-up' && isCurrent(xhr, call, 'ahead') ? groupOf(call.request, challenge) : null;
     const refused = group && !(await confirmed(call.request, challenge, group, call.given.signal).catch(() => false));
     if (!isCurrent(xhr, call, 'ahead')) return;
     call.phase = refused ? 'passed' : 'sent';
@@ -725,8 +736,8 @@ dialog:focus-visible{outline:none}
   /** Sign in in a window of its own; its address is fetched now, because one has an end. */
   const signIn = async (more) => {
     const challenge = await preflight({ method: 'GET', path: location.pathname + location.search }, more);
-    if (challenge === true) { await lookAgain(); return; }
-    if (challenge?.url) openWindow(challenge.url); else native.open.call(window, location.href, '_blank');
+    if (challenge?.kind === 'login') openWindow(challenge.url);
+    else if (challenge !== true || more.renew) native.open.call(window, location.href, '_blank'); // the page again, by way of the sign-in
     let tries = 400;
     const poll = setInterval(async () => {
       await lookAgain();
@@ -737,6 +748,7 @@ dialog:focus-visible{outline:none}
   channel?.addEventListener('message', ({ data }) => {
     switch (data?.type) {
       case 'confirmed':
+        confirmedAt = clock();
         for (const prompt of prompts.values()) prompt.heard();
         lookAgain();
         break;

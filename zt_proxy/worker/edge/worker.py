@@ -285,15 +285,16 @@ class Worker:
     def invalidate(self, change: Invalidation) -> None:
         """Forget what is cached; cut what a session that ended still has running."""
         sids = frozenset(change.sids)
+        displaced = Reason.SESSION_DISPLACED if change.reason == Reason.SESSION_DISPLACED else None
         for sid in sids or ("",):
-            self.sessions.forget(sid)
+            self.sessions.forget(sid, displaced)
         for world in (self.world, *self._retired):
             world.signer.forget(*sids)
         if change.reason in (RESYNC, RENEWED):
             self._spawn(self._ask_again(sids))
         elif change.reason not in CHANGED:
             nobody_knows = change.reason in (LEASE_LOST, CLOSED)
-            reason = Reason.CONTROL_UNAVAILABLE if nobody_knows else Reason.SESSION_UNKNOWN
+            reason = Reason.CONTROL_UNAVAILABLE if nobody_knows else displaced or Reason.SESSION_UNKNOWN
             for listener in self.listeners:
                 listener.cut_sessions(sids, reason)
 

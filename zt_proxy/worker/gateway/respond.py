@@ -39,6 +39,11 @@ PROBLEM_TYPE = "https://zt-proxy.dev/reasons#"
 _PAGE_LINES = b"".join(b"%b: %b\r\n" % header for header in PAGE_HEADERS)
 _PROBLEM_LINES = (
     b"content-type: application/problem+json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+ENDED = frozenset(
+    (Reason.SESSION_UNKNOWN, Reason.SESSION_EXPIRED, Reason.SESSION_IDLE, Reason.SESSION_DISPLACED)
+)
+"""Why a session that was there is not there any more."""
+NOT_KEPT = "Your form was not sent. Confirm that it is you, then go back to it and send it again."
     b"content-security-policy: default-src 'none'; frame-ancestors 'none'; sandbox\r\n"
     b"referrer-policy: no-referrer\r\ncross-origin-opener-policy: same-origin\r\n"
 )

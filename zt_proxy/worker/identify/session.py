@@ -45,6 +45,8 @@ class SessionCache:
         self._entries: dict[bytes, CachedSession] = {}
         self._by_sid: dict[str, set[bytes]] = {}
         self._unknown: dict[bytes, float] = {}
+        self._gone: dict[bytes, Reason] = {}
+        """Cookies of sessions that are over for a reason worth telling, as far as this worker had them."""
         self._epoch = 0
         self.idle_at: dict[tuple[str, str], float] = {}
         """(session id, route) → when the route found the session idle by its own, tighter time-out. It outlives what is
@@ -65,6 +67,9 @@ class SessionCache:
             if now - entry.last_activity >= session.idle_timeout:
                 return None
             return entry
+        gone = self._gone.get(cookie)
+        if gone is not None:
+            return gone
         ignored_until = self._unknown.get(cookie)
         if ignored_until is not None and now < ignored_until:
             return Reason.SESSION_UNKNOWN
@@ -123,8 +128,8 @@ class SessionCache:
             return
         self.idle_at[sid, route] = at
 
-    def forget(self, sid: str) -> None:
-        """Drop what is cached of a session; an empty sid drops everything."""
+    def forget(self, sid: str, why: Reason | None = None) -> None:
+        """Drop what is cached of a session; an empty sid drops everything. `why`: it is over, and who comes is told."""
         self._epoch += 1
         if not sid:
             self._entries.clear()
@@ -133,6 +138,10 @@ class SessionCache:
             return
         for key in self._by_sid.pop(sid, ()):
             self._entries.pop(key, None)
+            if why is not None:
+                if len(self._gone) >= self._capacity:
+                    self._gone.clear()
+                self._gone[key] = why
 
     def is_current(self, entry: CachedSession) -> bool:
         """The cache still holds this very entry."""
