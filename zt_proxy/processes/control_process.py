@@ -95,7 +95,7 @@ class ControlProcess:
                     await control.start()
                     await control.link.start()
                     self.overview = overview_of(control, lambda: self.fleet)
-                    operator = self._operator = OperatorServer(settings.runtime_dir, self.overview)
+                    operator = self._operator = OperatorServer(settings.runtime_dir, self.overview, control.factors)
                     await operator.start()
                     if self._begin.metrics is not None:
                         self._private = self._listener(*self._begin.metrics)

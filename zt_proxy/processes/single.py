@@ -61,7 +61,7 @@ class Proxy:
         control.link.attach(worker, number=0, boot=boot, answer=functools.partial(report.answer, worker))
         await worker.start()
         self.overview = overview_of(control, self.report)
-        self.operator = OperatorServer(built.control.runtime_dir, self.overview)
+        self.operator = OperatorServer(built.control.runtime_dir, self.overview, control.factors)
         await self.operator.start()
         self.private = await self._private_listener(built)
         return worker.ports

@@ -84,7 +84,7 @@ async def revoke(overview: Overview, order: Order, uid: int, who: str) -> Revoke
         count = await overview.sessions.end_all("revoked")
     else:
         await overview.sessions.end_many([each.sid for each in sessions], "revoked")
-    return await _confirmed(overview, count, sessions)
+    return await confirmed(overview, count, sessions)
 
 
 def _kind(order: Order) -> Literal["sid", "user", "everything"]:
@@ -122,7 +122,8 @@ async def _chosen(overview: Overview, order: Order, kind: str) -> tuple[Listed, 
     return ()
 
 
-async def _confirmed(overview: Overview, count: int, sessions: tuple[Listed, ...]) -> Revoked:
+async def confirmed(overview: Overview, count: int, sessions: tuple[Listed, ...]) -> Revoked:
+    """What there is to say once these sessions are over here: whether every worker knows it."""
     sequence = overview.link.sequence
     in_force = await overview.link.settled(sequence, CONFIRM)
     if in_force:

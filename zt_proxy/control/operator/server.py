@@ -4,6 +4,7 @@
     GET  /sessions?user=&provider=&host=&after=&limit=    {"at", "sessions", "integrations", "following"}
                                                      a session is a Listed with `open`, what it has under way
     POST /sessions/revoke                            Order → Revoked
+    /factors…                                        zt_proxy.control.operator.factors
 
 Two locks: the file has mode 0600, and the kernel is asked who is at the other end (SO_PEERCRED), which also holds where
 somebody widened the mode or the folder's.
@@ -11,7 +12,6 @@ somebody widened the mode or the folder's.
 
 import contextlib
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -21,6 +21,9 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from zt_proxy.control.factors.manager import Factors
+from zt_proxy.control.operator import answers
+from zt_proxy.control.operator.factors import FactorOrders
 from zt_proxy.control.operator.overview import Overview, words
 from zt_proxy.control.operator.revoke import Ambiguous, Order, revoke
 from zt_proxy.control.session.directory import PAGE, Page
@@ -35,8 +38,7 @@ _LARGEST = 64 * 1024
 GRACE = 0.5
 """Seconds for a request under way when control ends, and as many again once it is cancelled: who stops talking in the
 middle of one must not keep control from leaving in order."""
-_UID = web.RequestKey("uid", int)
-_order = msgspec.json.Decoder(Order, strict=True).decode
+_order = msgspec.json.Decoder(Order, strict=True)
 
 log = structlog.get_logger("zt_proxy.operator")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -45,9 +47,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class OperatorServer:
     """`start` when control serves; `stop` before it ends."""
 
-    def __init__(self, directory: Path, overview: Overview) -> None:
+    def __init__(self, directory: Path, overview: Overview, factors: Factors) -> None:
         self.path = directory / SOCKET
         self._overview = overview
+        self._factors = FactorOrders(overview, factors)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -56,6 +59,7 @@ class OperatorServer:
         app.router.add_get("/status", self._status)
         app.router.add_get("/sessions", self._sessions)
         app.router.add_post("/sessions/revoke", self._revoke)
+        self._factors.add_to(app)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -79,7 +83,7 @@ class OperatorServer:
             self.path.unlink(missing_ok=True)
 
     async def _status(self, _request: web.Request) -> web.Response:
-        return _json(await self._overview.status())
+        return answers.json(await self._overview.status())
 
     async def _sessions(self, request: web.Request) -> web.Response:
         query = request.query
@@ -99,7 +103,7 @@ class OperatorServer:
             for each in page.sessions
             if provider is None or each.provider == provider
         ]
-        return _json(
+        return answers.json(
             {
                 "at": self._overview.clock.now(),
                 "sessions": sessions,
@@ -109,20 +113,17 @@ class OperatorServer:
         )
 
     async def _revoke(self, request: web.Request) -> web.Response:
-        try:
-            order = _order(await request.read())
-        except msgspec.MsgspecError as error:
-            raise ClientError(Reason.MALFORMED, f"not an order: {error}") from error
-        uid = request[_UID]
-        done = await revoke(self._overview, order, uid, _name(uid))
+        order = await answers.order(request, _order)
+        uid = request[answers.UID]
+        done = await revoke(self._overview, order, uid, answers.name_of(uid))
         log.info("sessions revoked", sessions=done.revoked, uid=uid, in_force=done.in_force)
-        return _json(done)
+        return answers.json(done)
 
 
 @web.middleware
 async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Only this user and root (403)."""
-    request[_UID] = uid = _peer(request)
+    request[answers.UID] = uid = _peer(request)
     if uid not in {os.geteuid(), 0}:
         log.warning("operator socket refused", uid=uid)
         raise ClientError(Reason.RULE_DENIED, f"this socket is for uid {os.geteuid()}, you are {uid}", status=403)
@@ -134,14 +135,14 @@ async def _answer_problems(request: web.Request, handler: Handler) -> web.Stream
     try:
         return await handler(request)
     except Ambiguous as error:
-        return _json({"problem": words(error), "providers": error.providers}, error.status)
+        return answers.json({"problem": words(error), "providers": error.providers}, error.status)
     except ZtError as error:
-        return _json({"problem": words(error), "reason": error.reason.value}, error.status)
+        return answers.json({"problem": words(error), "reason": error.reason.value}, error.status)
     except web.HTTPException as error:
-        return _json({"problem": error.reason}, error.status)
+        return answers.json({"problem": error.reason}, error.status)
     except Exception:
         log.exception("operator request failed", path=request.path)
-        return _json({"problem": "this failed; the log says more"}, 500)
+        return answers.json({"problem": "this failed; the log says more"}, 500)
 
 
 def _peer(request: web.Request) -> int:
@@ -151,18 +152,3 @@ def _peer(request: web.Request) -> int:
         return -1
     _, uid, _ = _CREDENTIALS.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return int(uid)
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return ""
-
-
-def _json(body: object, status: int = 200) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(body),
-        status=status,
-        headers={"Content-Type": "application/json", "Cache-Control": "no-store"},
-    )
