@@ -82,6 +82,8 @@ class MockIdp:
         self.pushed: dict[str, dict[str, str]] = {}
         """`request_uri` → form, until it is used once."""
         self.push_requests: list[dict[str, str]] = []
+        self.elsewhere: Callable[[web.Request], Awaitable[web.StreamResponse]] = self._nothing
+        """Answers what is no part of OpenID Connect."""
         self.requests: Counter[str] = Counter()
         self.authorizations: list[Authorization] = []
         self.token_requests: list[tuple[dict[str, str], dict[str, str]]] = []
@@ -102,7 +104,7 @@ class MockIdp:
         app.router.add_post(self.path + "/token", self._endpoint("token", self._token))
         app.router.add_post(self.path + "/par", self._endpoint("par", self._par))
         app.router.add_get(self.path + "/logout", self._endpoint("logout", self._logout))
-        app.router.add_route("*", "/{other:.*}", self._endpoint("other", self._other))
+        app.router.add_route("*", "/{other:.*}", self._endpoint("other", lambda request: self.elsewhere(request)))
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, 0, ssl_context=self.tls).start()
@@ -145,7 +147,7 @@ class MockIdp:
 
         return handle
 
-    async def _other(self, _: web.Request) -> web.Response:
+    async def _nothing(self, _: web.Request) -> web.Response:
         return web.Response(status=404)
 
     async def _discover(self, _: web.Request) -> web.Response:

@@ -73,7 +73,7 @@ class OidcProvider(IdentityProvider):
         force: bool,
         login_hint: str | None = None,
         level: Level | None = None,
-        essential: bool = True,
+        essential: bool = False,
     ) -> str:
         """See IdentityProvider. Raises ValueError for a verifier that RFC 7636 §4.1 does not allow."""
         if not _VERIFIER.fullmatch(verifier):
@@ -229,7 +229,8 @@ class OidcProvider(IdentityProvider):
             return {}
         asked = {"acr_values": " ".join(values)}
         if level is not None and (metadata.claims_parameter or self._preset.claims_parameter):
-            claim = {"essential": essential, "values": list(values)}
+            claim: dict[str, object] = {"essential": essential or self._preset.always_essential}
+            claim |= {"value": values[0]} if len(values) == 1 else {"values": values}
             asked["claims"] = msgspec.json.encode({"id_token": {self._preset.acr_claim: claim}}).decode()
         return asked
 

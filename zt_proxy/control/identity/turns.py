@@ -77,7 +77,7 @@ class InTurn(IdentityProvider):
         force: bool,
         login_hint: str | None = None,
         level: Level | None = None,
-        essential: bool = True,
+        essential: bool = False,
     ) -> str:
         """See IdentityProvider. Raises UnavailableError(LOGIN_BUSY) as well."""
         async with self._turns:

@@ -98,7 +98,7 @@ class IdentityProvider(Protocol):
         force: bool,
         login_hint: str | None = None,
         level: Level | None = None,
-        essential: bool = True,
+        essential: bool = False,
     ) -> str:
         """Where to send the browser. `verifier` is PKCE's (RFC 7636, 43 to 128 characters); only its hash leaves.
 

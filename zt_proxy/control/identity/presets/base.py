@@ -46,6 +46,8 @@ class Preset(msgspec.Struct, frozen=True):
     """Whether a request can name one value only."""
     claims_parameter: bool = False
     """Whether it understands the `claims` parameter, though its metadata do not say so."""
+    always_essential: bool = False
+    """Whether it takes no wishes: what is asked for by `claims` is then asked for as essential."""
     assertion_audience: str = "issuer"
     request: Callable[[str], Mapping[str, str]] = lambda _tenant: {}
     """Further parameters of an authorization request, by tenant."""

@@ -32,7 +32,6 @@ PRESET = Preset(
     checked=True,
     derive=_derive,
     amr={},
-    claims_parameter=True,
     request=_request,
     check=_check,
     directory=lambda _issuer: "https://admin.googleapis.com",
