@@ -38,12 +38,17 @@ class World:
         self.directory = self.manager.directory()
 
     async def sign_in(
-        self, user: str, *hosts: str, provider: str = "corp", email: str | None = None
+        self,
+        user: str,
+        *hosts: str,
+        provider: str = "corp",
+        email: str | None = None,
+        provider_sid: str | None = None,
     ) -> tuple[SessionRecord, list[str]]:
         who = Principal(user, f"https://{provider}.test", provider, email=email or f"{user}@example.com", name=user)
         login = VerifiedLogin(
             principal=who, acr="mfa", amr=("otp",), auth_time=self.clock.now(), mfa=True, id_token=Secret("token"),
-            provider_sid=None, provider=provider,
+            provider_sid=provider_sid, provider=provider,
         )  # fmt: skip
         record = await self.manager.create(login)
         return record, [await self.manager.issue_handle(record.sid, host) for host in hosts or (APP,)]
@@ -227,6 +232,28 @@ async def test_a_store_of_the_first_version_is_taken_over_whole(world: World) ->
     database.close()
 
 
+async def test_a_store_of_the_second_version_finds_sessions_by_the_providers_id_from_now_on(world: World) -> None:
+    record, (cookie,) = await world.sign_in("alice", provider_sid="theirs")
+    other, _ = await world.sign_in("alice", provider_sid="another")
+    await world.manager.close()
+    path = world.settings.state_dir / "sessions.db"
+    database = sqlite3.connect(path)
+    names = database.execute("SELECT name FROM names WHERE sid=?", (other.sid,)).fetchall()
+    for (name,) in database.execute("SELECT name FROM names WHERE sid=?", (record.sid,)).fetchall():
+        if (name,) not in names:
+            database.execute("DELETE FROM names WHERE name=?", (name,))
+    database.executescript("DROP TABLE renewals; PRAGMA user_version=2;")
+    database.close()
+    await world.open()
+    assert await world.alive(cookie)
+    assert await world.manager.at_provider.end("https://corp.test", "theirs") == 1
+    assert await world.found("alice@example.com") == {other.sid}
+    assert not await world.alive(cookie)
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA user_version").fetchone() == (3,)
+    database.close()
+
+
 async def test_every_page_and_look_up_uses_an_index(world: World) -> None:
     database = sqlite3.connect(world.settings.state_dir / "sessions.db")
     for sql in (
@@ -237,6 +264,7 @@ async def test_every_page_and_look_up_uses_an_index(world: World) -> None:
         "SELECT sid FROM sessions WHERE last_activity+idle_timeout<=1",
         "SELECT blob FROM sessions WHERE (absolute_deadline, sid) < (1, 'x') ORDER BY absolute_deadline DESC, sid DESC",
         "SELECT blob FROM handles JOIN sessions USING (sid) WHERE host='h' AND sid>'x' ORDER BY handles.sid",
+        "SELECT sid FROM renewals WHERE provider='p' AND due<=1 ORDER BY due LIMIT 5",
         "DELETE FROM sessions WHERE sid='x'",
     ):
         plan = " ".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}"))
