@@ -87,7 +87,8 @@ class Inserter:
         """The page is complete: what was held, with the tag if the page has anything in it at all."""
         if self._state == OVER:
             return b""
-        self._stop(place=self._state != START or bool(self._buffer))
+        begun = self._state != START or bool(self._buffer)
+        self._stop(place=begun and (self._anchored or self._state != DOCTYPE))  # an unfinished doctype is one, too
         return self._rest()
 
     # ---- results ----
