@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from zt_proxy.config import Problem
+    from zt_proxy.config.requirements import Needs
     from zt_proxy.config.schema import Schema
     from zt_proxy.config.schema_routes import Match, Rule
 
@@ -92,6 +93,8 @@ def _show(problems: "list[Problem]") -> None:
 
 def _summary(schema: "Schema") -> None:
     """One screen: where it listens, who vouches, what is protected."""
+    from zt_proxy.config.requirements import needs_of
+
     for listener in schema.listen:
         typer.echo(f"listen    {listener.name:<14} {listener.address} (TLS {listener.tls.minimum} and up)")
     typer.echo(f"portal    {schema.portal.url}")
@@ -101,7 +104,8 @@ def _summary(schema: "Schema") -> None:
         place = route.host + ("" if route.path == "/" else route.path)
         typer.echo(f"route     {route.name:<14} {place} → {route.upstream.url}" + _mode(route.mode))
         for rule in route.rules:
-            typer.echo(f"  rule    {rule.id:<14} {_rule(rule)}")
+            asked = _asked(needs_of(rule, route, schema.require))
+            typer.echo(f"  rule    {rule.id:<14} {_rule(rule)}{asked}{_mode(rule.mode)}")
     for name, integration in schema.integrations.items():
         scopes = (f"{_matched(scope)} on {scope.route}" for scope in integration.allow)
         typer.echo(f"machine   {name:<14} allow {', '.join(scopes)}")
@@ -116,11 +120,18 @@ def _rule(rule: "Rule") -> str:
     else:
         claims = [f"{name}={'|'.join(values)}" for name, values in rule.to.claims.items()]
         text += f" to {', '.join([*rule.to.groups, *rule.to.users, *claims])}"
-    if rule.require.reauth is not None:
-        from zt_proxy.config.units import show_duration
+    return text
 
-        text += f", signed in within {show_duration(rule.require.reauth)}"
-    return text + _mode(rule.mode)
+
+def _asked(needs: "Needs") -> str:
+    """What a person has to prove, the floors of the file and the route included."""
+    from zt_proxy.config.units import show_duration
+    from zt_proxy.core.session import Level
+
+    text = f", {needs.level.word}" if needs.level > Level.SINGLE else ""
+    if needs.reauth is not None:
+        text += f", signed in within {show_duration(needs.reauth)}"
+    return text + (", confirmed once for each request" if needs.once else "")
 
 
 def _matched(match: "Match") -> str:

@@ -11,6 +11,7 @@ from zt_proxy.config.certificates import dns_names
 from zt_proxy.config.files import cores, files, references
 from zt_proxy.config.load import Loaded
 from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
+from zt_proxy.config.requirements import needs_of
 from zt_proxy.config.schema import Listener, Schema
 from zt_proxy.config.schema_mail import Mail
 from zt_proxy.config.schema_routes import Match, Require, Route, Rule, To
@@ -84,6 +85,7 @@ def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
         limits=_limits(schema),
         trusted_proxies=tuple(str(network) for network in names.networks(schema.trusted_proxies)),
         session_recheck=schema.session.recheck,
+        form_limit=schema.session.form_limit,
         drain=schema.limits.drain,
         metrics=names.bind(schema.metrics.address) if schema.metrics else None,
         ring_bytes=schema.audit.ring,
@@ -155,11 +157,12 @@ def _control(
         socket=portal.socket,
         state_dir=folders.state,
         runtime_dir=folders.runtime,
-        providers=tuple(_provider(name, provider, loaded.base) for name, provider in providers.items()),
+        providers=tuple(build_identity.provider(name, provider, loaded.base) for name, provider in providers.items()),
         apps={
             host: AppHost(host, f"https://{host}", tuple(route.name for route in routes if route.host == host))
             for host in hosts
         },
+        factors=build_mfa.factors(schema, loaded.base),
         audit=AuditSettings(folders.audit, schema.audit.rotate),
         session=SessionSettings(
             session_presets.idle(schema.session),
@@ -182,9 +185,6 @@ def _control(
     )
 
 
-def insecure_switches(schema: Schema) -> list[str]:
-    """Names of the `insecure_…` keys that are on."""
-    on = [
 def _mail(mail: Mail, base: Path) -> MailSettings:
     host, port = names.bind(mail.server)
     return MailSettings(
@@ -199,16 +199,19 @@ def _mail(mail: Mail, base: Path) -> MailSettings:
     )
 
 
+def insecure_switches(schema: Schema) -> list[str]:
+    """Names of the `insecure_…` keys that are on."""
+    on = [
         f"identity.providers.{name}.{switch}"
         for name, provider in schema.identity.providers.items()
         for switch in ("insecure_no_mfa", "insecure_http")
         if getattr(provider, switch)
     ]
+    if schema.mail is not None and schema.mail.tls == "insecure_none":
+        on.append("mail.tls.insecure_none")
     on += [
         f"routes.{route.name}.insecure_root_service_worker"
         for route in schema.routes
-    if schema.mail is not None and schema.mail.tls == "insecure_none":
-        on.append("mail.tls.insecure_none")
         if route.insecure_root_service_worker
     ]
     return on + [
@@ -217,37 +220,6 @@ def _mail(mail: Mail, base: Path) -> MailSettings:
         for rule in route.rules
         if rule.insecure_allow_everyone
     ]
-
-
-def _provider(name: str, provider: Provider, base: Path) -> ProviderSettings:
-    return ProviderSettings(
-        name=name,
-        display_name=provider.display_name or name,
-        issuer=provider.issuer,
-        client_id=provider.client_id,
-        client_secret=resolve(provider.client_secret, base) if provider.client_secret else None,
-        client_auth=provider.client_auth,
-        scopes=tuple(provider.scopes),
-        acr=_levels(provider.acr, provider.acr_values),
-        amr=None
-        if provider.amr is None and provider.amr_values is None
-        else _levels(provider.amr, provider.amr_values),
-        insecure_no_mfa=provider.insecure_no_mfa,
-        groups_claim=provider.groups_claim,
-        claims=tuple(provider.claims),
-        ca=base / provider.ca if provider.ca else None,
-        algorithms=tuple(provider.algorithms),
-        timeout=provider.timeout,
-        max_age=provider.max_age,
-    )
-
-
-def _levels(levels: Levels | None, multi: list[str] | None) -> dict[str, Level]:
-    """Value → what it attests. `check` refuses a value that stands twice."""
-    found = dict.fromkeys(multi or (), Level.MULTI)
-    for level, values in (levels or Levels()).by_level().values():
-        found |= dict.fromkeys(values, level)
-    return found
 
 
 def _route(
@@ -308,10 +280,12 @@ def _upstream(route: Route, path: Callable[[str], Path]) -> UpstreamSettings:
     )
 
 
-def _rule(rule: Rule) -> RuleSpec:
+def _rule(rule: Rule, route: Route, floor: Require) -> tuple[RuleSpec, ...]:
+    """One rule; two, when it is for people and integrations and asks people for something: machines prove nothing."""
     denies = rule.deny is not None
     to = rule.to or To()
-    return RuleSpec(
+    needs = needs_of(rule, route, floor)
+    spec = RuleSpec(
         id=rule.id,
         effect=RuleEffect.DENY if denies else RuleEffect.ALLOW,
         audience=Audience.PUBLIC if rule.to is None and denies else Audience(to.word or "matching"),
@@ -320,9 +294,16 @@ def _rule(rule: Rule) -> RuleSpec:
         groups=tuple(to.groups),
         claims={name: tuple(values) for name, values in to.claims.items()},
         integrations=tuple(to.integrations),
-        reauth=rule.require.reauth,
+        reauth=needs.reauth,
+        once=needs.once,
+        level=needs.level,
         mode=Mode(rule.mode),
     )
+    if not (needs.asks and to.integrations):
+        return (spec,)
+    replace = msgspec.structs.replace
+    machines = replace(spec, users=(), groups=(), claims={}, reauth=None, once=False, level=Level.SINGLE)
+    return (replace(spec, integrations=()), machines)
 
 
 def _match(match: Match) -> RequestMatch:

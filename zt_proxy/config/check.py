@@ -21,7 +21,7 @@ from zt_proxy.core.clock import Clock, SystemClock
 
 T = TypeVar("T")
 
-MAY_BE_ZERO = frozenset({"request_timeout", "rate_grace", "drain", "minimum_rate", "max_age"})
+MAY_BE_ZERO = frozenset({"request_timeout", "rate_grace", "drain", "minimum_rate", "max_age", "form_limit"})
 EXPIRY_WARNING = timedelta(days=14)
 
 

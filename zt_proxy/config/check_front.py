@@ -11,6 +11,8 @@ MAX_SOCKET_PATH = 107
 """Bytes of `sun_path`, less its terminator (unix(7))."""
 LONGEST_SOCKET = "operator.sock"
 MIN_RING = 64 * 1024
+MAX_FORM = 8 * 1024 * 1024
+"""A kept form has to fit into one message to a worker, beside others."""
 
 
 def check(checking: Checking) -> None:
@@ -115,6 +117,8 @@ def _bounds(checking: Checking) -> None:
         checking.not_zero(model)
     if session_presets.idle(schema.session) > session_presets.absolute(schema.session):
         problems.error(schema.session.at("idle"), "`idle` is longer than `absolute`, so it would never end a session")
+    if schema.session.form_limit > MAX_FORM:
+        problems.error(schema.session.at("form_limit"), "`form_limit` is more than control keeps", "`8MiB` or less")
     if schema.assertion.overlap > schema.assertion.rotation:
         problems.error(schema.assertion.at("overlap"), "`overlap` is longer than `rotation`")
     if 0 < schema.audit.ring < MIN_RING:

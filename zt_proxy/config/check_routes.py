@@ -155,7 +155,7 @@ def _session(checking: Checking, route: Route) -> None:
     checking.not_zero(own)
     for key, most in (("idle", session_presets.idle(general)), ("absolute", session_presets.absolute(general))):
         wanted = getattr(own, key)
-        if wanted is not None and wanted > getattr(general, key):
+        if wanted is not None and wanted > most:
             checking.problems.error(
                 own.at(key), f"`{key}` is longer than the general session's; a route may only shorten it"
             )

@@ -4,7 +4,8 @@ from zt_proxy.config import session_presets
 from zt_proxy.config.check import Checking
 from zt_proxy.config.check_identity import NAME
 from zt_proxy.config.problems import nearest
-from zt_proxy.config.schema_routes import Match, Route, Rule
+from zt_proxy.config.requirements import Needs, applies, needs, needs_of, spelled
+from zt_proxy.config.schema_routes import Match, Require, Route, Rule
 from zt_proxy.config.templates import covers, template_fault
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.policy.templates import compile_paths
@@ -16,12 +17,13 @@ _CLAIMS_IN_PRINCIPAL = frozenset({"sub", "email", "groups", "name", "roles"})
 
 
 def check(checking: Checking) -> None:
-    for_machines = {scope.route for one in checking.schema.integrations.values() for scope in one.allow}
     floor = session_presets.floor(checking.schema)
     _require(checking, floor, ())
+    for_machines = {scope.route for one in checking.schema.integrations.values() for scope in one.allow}
     for route in checking.schema.routes:
         if not route.rules and not route.damaged and route.name not in for_machines:
             checking.problems.warning(route.at("rules"), f"route `{route.name}` has no rules: it denies everything")
+        _require(checking, route.require, (("top level", floor),))
         seen: dict[str, Rule] = {}
         for rule in route.rules:
             first = seen.setdefault(rule.id, rule)
@@ -52,7 +54,7 @@ def _rule(checking: Checking, route: Route, rule: Rule) -> None:
         for match in matches or ():
             check_match(checking, route, match)
     _subject(checking, rule)
-    if rule.require.reauth is not None:
+    if rule.require.mfa is not None or rule.require.reauth is not None:
         if rule.deny is not None:
             problems.error(rule.at("require"), "`require` has no meaning on a rule that denies")
         if rule.to is not None and rule.to.word == "public":
@@ -179,7 +181,7 @@ def _is_all(matches: list[Match]) -> bool:
     )
 
 
-def _too_much(checking: Checking, rule: Rule) -> None:
+def _too_much(checking: Checking, route: Route, rule: Rule) -> None:
     if rule.allow is None or rule.to is None or rule.mode == "off" or not rule.complete("allow"):
         return
     everything = _is_all(rule.allow)
@@ -198,7 +200,7 @@ def _too_much(checking: Checking, rule: Rule) -> None:
         checking.problems.warning(
             rule.at("insecure_allow_everyone"), "`insecure_allow_everyone` is not needed on this rule"
         )
-    elif everything and rule.to.word == "anyone-signed-in" and rule.require.reauth is None:
+    elif everything and rule.to.word == "anyone-signed-in" and not _needs(checking, route, rule).asks:
         checking.problems.warning(rule.at("allow"), f"rule `{rule.id}` allows whoever can sign in everything")
 
 
@@ -218,27 +220,29 @@ def _reach(checking: Checking, route: Route) -> None:
                     rule.at("id"), f"rule `{rule.id}` can never allow: `{other.id}` denies all it is about"
                 )
                 break
-            if rule.require.reauth is not None and other.allow is not None and other.require.reauth is None:
+            mine, theirs = _needs(checking, route, rule), _needs(checking, route, other)
+            if mine != theirs and mine.covers(theirs):
+                asks, less = ("its", "a lesser one") if theirs.asks else ("a fresh", "none")
                 checking.problems.error(
                     rule.at("require"),
-                    f"rule `{rule.id}` can never ask for a fresh proof: `{other.id}` allows the same without one",
+                    f"rule `{rule.id}` can never ask for {asks} proof: `{other.id}` allows the same with {less}",
                 )
                 break
-            if other.require.reauth is None and route.rules.index(other) < route.rules.index(rule):
+            if mine == theirs and route.rules.index(other) < route.rules.index(rule):
                 checking.problems.warning(
                     rule.at("id"), f"rule `{rule.id}` adds nothing: `{other.id}` allows all of it already"
                 )
                 break
 
 
-def _speaks_for(wide: Rule, narrow: Rule) -> bool:
-    """Whether everyone `narrow` is for is one `wide` is for. True is certain."""
-    if wide.to is None:
-        return wide.deny is not None
 def _needs(checking: Checking, route: Route, rule: Rule) -> Needs:
     return needs_of(rule, route, session_presets.floor(checking.schema))
 
 
+def _speaks_for(wide: Rule, narrow: Rule) -> bool:
+    """Whether everyone `narrow` is for is one `wide` is for. True is certain."""
+    if wide.to is None:
+        return wide.deny is not None
     if narrow.to is None:
         return False
     if not set(narrow.to.integrations) <= set(wide.to.integrations):

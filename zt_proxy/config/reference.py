@@ -33,6 +33,7 @@ start at the folder of the file.
 
 _WITH_UNITS: dict[Any, str] = {
     units.duration: "duration",
+    units.reauth: "duration or `once`",
     units.size: "size",
     units.rate: "rate",
     units.frequency: "frequency",

@@ -85,6 +85,9 @@ class Session(Model):
     """What a sign-in beyond `limit` does: the session that began first ends, or the sign-in is refused."""
     recheck: Duration = 30.0
     """How often open streams and WebSockets are decided again."""
+    form_limit: Size = 4 * 1024 * 1024
+    """Largest form that is kept while a person proves who they are, to be sent on afterwards; at most 8 MiB, `0B`: none
+    is kept."""
 
 
 class Assertion(Model):
@@ -179,6 +182,8 @@ class Schema(Model):
     """Who vouches for people."""
     routes: list[Route]
     """What is protected. Of the routes of a host the one with the longest matching `path` serves a request."""
+    require: Require = Require()
+    """What every rule of every route asks of people at least."""
     integrations: dict[str, Integration] = {}
     """Machines that come in by client certificate, by name."""
     state_dir: str = "state"
@@ -187,13 +192,13 @@ class Schema(Model):
     """Folder of sockets and the record ring; left out: `run` in the state folder."""
     session: Session = Session()
     """How long a sign-in lasts."""
+    mail: Mail | None = None
+    """Left out: no mail is sent, and everything else works."""
     assertion: Assertion = Assertion()
     """The key that signs the identity header."""
     trusted_proxies: list[str] = []
     """Networks whose `X-Forwarded-For` is believed, right to left."""
     limits: Limits = Limits()
-    mail: Mail | None = None
-    """Left out: no mail is sent, and everything else works."""
     """Bounds that hold for every connection."""
     metrics: Metrics | None = None
     """Left out: no metrics listener."""

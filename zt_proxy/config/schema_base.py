@@ -28,6 +28,13 @@ Duration = Annotated[
 ]
 """Seconds."""
 
+Reauth = Annotated[
+    float | Literal["once"],
+    BeforeValidator(units.reauth),
+    WithJsonSchema({"type": "string", "pattern": units.DURATION_PATTERN.removesuffix("$") + "$|^once$"}),
+]
+"""Seconds, or `once`."""
+
 Size = Annotated[int, BeforeValidator(units.size), WithJsonSchema({"type": "string", "pattern": units.SIZE_PATTERN})]
 """Bytes."""
 

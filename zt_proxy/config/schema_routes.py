@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
-from zt_proxy.config.schema_base import Duration, Model, SecretText, Size
+from zt_proxy.config.schema_base import Duration, Model, Reauth, SecretText, Size
 from zt_proxy.config.tree import Mapping
 
 NO_ACTIONS = "actions need a profile, which is not built yet"
@@ -116,12 +116,16 @@ class To(Model):
 
 
 class Require(Model):
-    """What must be shown on top of the sign-in."""
+    """What must be shown on top of the sign-in. At the top level it is a floor for every rule, on a route for the
+    route's: what is below may ask for more, never for less. People alone are asked: integrations have no session, and
+    rules for `public` and those that deny ask nothing."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"mfa", "justify", "approve", "device", "access_level"})
+    later: ClassVar[frozenset[str]] = frozenset({"justify", "approve", "device", "access_level"})
 
-    reauth: Duration | None = None
-    """The last proof of identity may be no older; the person is asked to sign in again."""
+    mfa: Literal["single", "multi", "phishing-resistant"] | None = None
+    """How strong the proof has to be: the sign-in's own, or one made for this rule since."""
+    reauth: Reauth | None = None
+    """The proof may be no older; the person is asked anew. `once`: a proof for each request, good for nothing else."""
 
 
 def _upstream(value: Any) -> Any:
@@ -255,6 +259,8 @@ class Route(Model):
     """The platform: a URL, or a mapping with more to say."""
     rules: list[Rule] = []
     """Who may do what; nothing matched is denied."""
+    require: Require = Require()
+    """What every rule of the route asks of people at least."""
     audience: str | None = None
     """`aud` of the assertion; left out: `https://` and the host."""
     strip_prefix: bool = False

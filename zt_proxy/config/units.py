@@ -36,6 +36,11 @@ def duration(value: object) -> float:
     return sum(int(count) * _SECONDS[unit] for count, unit in zip(match.groups(), units, strict=True) if count)
 
 
+def reauth(value: object) -> float | str:
+    """Seconds of a duration, or `once`. Raises ValueError with what was expected."""
+    return value if value == "once" else duration(value)
+
+
 def size(value: object) -> int:
     """Bytes of `10MB`, `64KiB`, `1GiB`, `500B`. Raises ValueError with what was expected."""
     if isinstance(value, int | float) and not isinstance(value, bool):

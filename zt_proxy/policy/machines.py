@@ -10,6 +10,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from zt_proxy.core.errors import Reason
+from zt_proxy.core.session import Level
 from zt_proxy.core.types import Decision, Effect, Mode
 from zt_proxy.policy.spec import Audience, RouteRules, RuleEffect, RuleSpec
 
@@ -122,10 +123,10 @@ def _speaks_of_every_machine(spec: RuleSpec) -> bool:
     """Public rules do; a deny also when it is for whoever is known at all, since a machine is known."""
     narrowed = bool(spec.users or spec.groups or spec.claims or spec.integrations)
     if spec.effect is RuleEffect.ALLOW:
-        return spec.audience is Audience.PUBLIC and not narrowed and spec.reauth is None
+        return spec.audience is Audience.PUBLIC and not narrowed and not _asks_for_proof(spec)
     return spec.audience is Audience.PUBLIC or not narrowed
 
 
 def _asks_for_proof(spec: RuleSpec) -> bool:
-    """A fresh proof is something only a person can give."""
-    return spec.effect is RuleEffect.ALLOW and spec.reauth is not None
+    """A fresh or strong proof is something only a person can give."""
+    return spec.effect is RuleEffect.ALLOW and (spec.once or spec.reauth is not None or spec.level > Level.SINGLE)
