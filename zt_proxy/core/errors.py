@@ -49,6 +49,8 @@ class Reason(StrEnum):
     COOKIE_REPEATED = "cookie-repeated"
     MFA_REQUIRED = "mfa-required"
     REAUTH_REQUIRED = "reauth-required"
+    FORM_ALREADY_SENT = "form-already-sent"
+    FORM_NOT_KEPT = "form-not-kept"
     CROSS_ORIGIN = "cross-origin"
     SERVICE_WORKER_REFUSED = "service-worker-refused"
     CERTIFICATE_REQUIRED = "certificate-required"

@@ -20,8 +20,8 @@ _PAGE = Template(
     + STYLE.replace("$", "$$")
     + '</style>\n</head>\n<body>\n<main class="no">\n<p class="site">'
     + BAR
-    + "<span>$host</span></p>\n<h1>$title</h1>\n<p>$sentence</p>\n$help$action<dl>\n$facts</dl>\n</main>\n</body>\n"
-    "</html>\n"
+    + "<span>$host</span></p>\n<h1>$title</h1>\n<p>$sentence</p>\n$note$help$action<dl>\n$facts</dl>\n</main>\n"
+    "</body>\n</html>\n"
 )
 
 
@@ -35,12 +35,13 @@ def denial_page(
     rule: str = "",
     action: tuple[str, str] | None = None,
     quiet: bool = False,
+    note: str = "",
 ) -> bytes:
     """A complete HTML document in UTF-8; everything that comes from outside is escaped (ZT-ADMIN-03).
 
     `who` is how the signed-in person is named to themselves, `rule` the id of the rule that decided, `action` the text
     and address (a path of this host, or an https URL the caller vouches for) of one thing to do next; `quiet` if it is
-    possible rather than likely.
+    possible rather than likely; `note` a sentence about this very case.
     """
     text = text_of(reason)
     facts = [("Reason", f"<code>{escape(reason.value)}</code>"), ("Status", str(status))]
@@ -53,6 +54,7 @@ def denial_page(
         title=escape(text.title),
         host=escape(host),
         sentence=escape(text.sentence),
+        note=f"<p>{escape(note)}</p>\n" if note else "",
         help=f'<p class="soft">{escape(text.help)}</p>\n' if text.help else "",
         action=f'<p><a class="go{" quiet" if quiet else ""}" href="{escape(action[1])}">{escape(action[0])}</a></p>\n'
         if action

@@ -116,9 +116,19 @@ TEXTS: dict[Reason, Text] = {
         "Delete this site's cookies and sign in again.",
     ),
     Reason.MFA_REQUIRED: Text(
-        "A second factor is needed",
-        "You signed in without a second factor, and this application needs one.",
-        "Sign in again and confirm with your second factor.",
+        "A stronger proof is needed",
+        "This asks for a stronger proof of who you are than you have given so far.",
+        "Confirm with your second factor or your passkey.",
+    ),
+    Reason.FORM_ALREADY_SENT: Text(
+        "This form was sent already",
+        "What you sent before you confirmed was passed on once, or it is too old. Nothing was sent a second time.",
+        "Go back to the form if you want to send it anew.",
+    ),
+    Reason.FORM_NOT_KEPT: Text(
+        "Your form was not sent",
+        "Your form could not be kept until you have confirmed that it is you, so nothing was sent.",
+        "Go back to it, wait a moment and send it again.",
     ),
     Reason.REAUTH_REQUIRED: Text(
         "Please confirm that it is you",

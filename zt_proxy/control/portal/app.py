@@ -15,7 +15,7 @@ from zt_proxy.control.devices.store import KnownDevices
 from zt_proxy.control.factors.manager import Factors
 from zt_proxy.control.identity.turns import InTurn, Turns, WaitingRoom
 from zt_proxy.control.identity.types import IdentityProvider
-from zt_proxy.control.portal import confirm, enrol, home, me, provider_logout, sign_in, sign_out, state, step_up
+from zt_proxy.control.portal import confirm, enrol, home, kept, me, provider_logout, sign_in, sign_out, state, step_up
 from zt_proxy.control.portal import devices as devices_
 from zt_proxy.control.portal.answers import failure, problem
 from zt_proxy.control.portal.call import Call, Portal, PortalVerifier
@@ -64,6 +64,7 @@ PORTAL_HOST: Mapping[str, Mapping[str, Endpoint]] = {
 APP_HOST: Mapping[str, Mapping[str, Endpoint]] = {
     "/.zt/resume": {"GET": step_up.resume},
     "/.zt/step-up": {"GET": step_up.step_up},
+    "/.zt/keep": {"POST": kept.keep},
     "/.zt/sign-out": {"GET": sign_out.start},
     "/.zt/session": {"GET": state.session_state},
     "/.zt/activity": {"POST": state.activity},

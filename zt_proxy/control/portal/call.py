@@ -110,6 +110,11 @@ class Call:
         cookie = read_cookie(self.request, self.portal.settings.login_cookie)
         return browser_of(cookie) if cookie else None
 
+    def session_cookie(self) -> bytes | None:
+        """SHA-256 of this host's session cookie, live or not: the browser, as hand-offs of a step-up know it."""
+        cookie = read_cookie(self.request, self.portal.settings.session_cookie)
+        return browser_of(cookie) if cookie else None
+
     def query(self) -> dict[str, str]:
         """The query's parameters. Raises ClientError(MALFORMED) if a name comes twice (RFC 6749 §3.1)."""
         return unique(self.request.raw_path.partition("?")[2])

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
+from zt_proxy.control.portal import kept
 from zt_proxy.control.portal.answers import check_target, redirect
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.cookies import set_cookie
@@ -44,13 +45,14 @@ async def _opened(call: Call, text: str) -> Handoff:
     handoff = open_handoff(call.portal.ring, text, call.portal.clock.now())
     if handoff.host != call.host or handoff.purpose is Purpose.LOGOUT:
         raise ClientError(Reason.HANDOFF_INVALID, "the link is for something else")
-    browser = call.browser()
-    if browser is None or not hmac.compare_digest(browser, handoff.binder):
+    session = await call.session() if handoff.purpose is Purpose.REAUTH else None
+    if session is not None:
+        if session.sid != handoff.sid:
+            raise ClientError(Reason.LOGIN_OTHER_BROWSER, "the hand-off is for another session")
+        return handoff
+    shown = (call.browser(), call.session_cookie())
+    if not any(each is not None and hmac.compare_digest(each, handoff.binder) for each in shown):
         raise ClientError(Reason.LOGIN_OTHER_BROWSER, "the hand-off is of another browser")
-    if handoff.purpose is Purpose.REAUTH:
-        session = await call.session()
-        if session is not None and session.sid != handoff.sid:
-            raise ClientError(Reason.HANDOFF_INVALID, "the link is for another session")
     return handoff
 
 
@@ -61,7 +63,9 @@ async def resume(call: Call) -> web.StreamResponse:
     call.retry = ("Go to the start page", "/")
     before = await call.session()
     try:
-        passage = await portal.logins.redeem(call.query().get("code", ""), host=call.host, binder=call.browser())
+        passage = await portal.logins.redeem(
+            call.query().get("code", ""), host=call.host, binder=call.browser(), also=call.session_cookie()
+        )
     except ClientError as error:
         if before is not None and error.reason is Reason.LOGIN_EXPIRED:
             return redirect(call, "/")
@@ -84,6 +88,8 @@ async def _unlock(call: Call, passage: Passage, session: Session | None) -> web.
         raise ClientError(Reason.LOGIN_OTHER_BROWSER, "the proof is for another session", status=403)
     await call.portal.sessions.unlock(session.sid, unlock.route, unlock.rule, unlock.proof, unlock.request)
     await _new_cookie(call, session.sid)
+    if passage.kept:
+        return await kept.page(call, passage.kept, session.sid, target)
     return redirect(call, target)
 
 

@@ -205,8 +205,12 @@ class PendingLogins:
         await self._store.put_code(CodeRow(key, self._clock.now() + self._settings.code_lifetime, blob))
         return code
 
-    async def redeem(self, code: str, *, host: str, binder: bytes | None) -> Passage:
+    async def redeem(self, code: str, *, host: str, binder: bytes | None, also: bytes | None = None) -> Passage:
         """What the code stands for, if it comes to its host in its browser. Any attempt uses it up.
+
+        `binder` and `also` are what the browser shows of itself: SHA-256 of its login cookie, and of its session cookie
+        (hand-offs of a step-up). For an unlock the caller holds the session itself against the code's:
+        its cookie may be a newer one by now, after another step-up in the same browser.
 
         Raises ClientError with LOGIN_EXPIRED (too old, used or unknown) or LOGIN_OTHER_BROWSER.
         """
@@ -217,9 +221,12 @@ class PendingLogins:
         passage = self._open("code", row.blob, key, _passage_decoder)
         if passage.host != host:
             raise ClientError(Reason.LOGIN_EXPIRED, "the code is for another host")
-        if binder is None:
+        if passage.unlock is not None:
+            return passage
+        shown = [each for each in (binder, also) if each is not None]
+        if not shown:
             raise ClientError(Reason.LOGIN_OTHER_BROWSER, "the login cookie was not returned")
-        if not hmac.compare_digest(binder, passage.binder):
+        if not any(hmac.compare_digest(each, passage.binder) for each in shown):
             raise ClientError(Reason.LOGIN_OTHER_BROWSER, "the login cookie is of another browser or newer")
         return passage
 

@@ -20,6 +20,7 @@ from zt_proxy.control.identity.types import VerifiedLogin
 from zt_proxy.control.session.cap import Cap, Note, unrecorded
 from zt_proxy.control.session.directory import Listed, SessionDirectory
 from zt_proxy.control.session.ending import Changes, Endings
+from zt_proxy.control.session.forms import KeptForms
 from zt_proxy.control.session.live import Live
 from zt_proxy.control.session.logins import PendingLogins
 from zt_proxy.control.session.provider_side import ProviderSide
@@ -42,6 +43,7 @@ from zt_proxy.core.keys import CookieMac, KeyRing, b64encode
 from zt_proxy.core.private import private_directory
 from zt_proxy.core.session import Proof, Session, unlock_key
 from zt_proxy.link.messages import Invalidation
+from zt_proxy.link.proofs import KeptForm
 
 CACHED = 100_000
 """Sessions and handles kept in memory in front of the store."""
@@ -88,6 +90,7 @@ class SessionManager:
         self._handles: LRUCache[bytes, tuple[str, str]] = LRUCache(CACHED)
         self._moved: dict[str, float] = {}
         self._old_seal: set[str] = set()
+        self.forms = KeptForms(store, store_ring, clock)
         self.at_provider = ProviderSide(self, store, self._live, self._changes, store_ring, clock)
         """What providers say of sessions after the sign-in."""
         self.cap = Cap(self)
@@ -280,6 +283,10 @@ class SessionManager:
             live.record = record
             self._changes.tell(sid, "proof-spent")
         return saved and sid not in self._ended
+
+    async def kept(self, sid: str, token: str, host: str, target: str) -> KeptForm | None:
+        """See `Proofs.kept`: a form of a session that still lives."""
+        return await self.forms.take(sid, token, host, target) if await self._alive(sid) is not None else None
 
     async def end(self, sid: str, reason: str) -> None:
         """End a session everywhere: its cookies and codes are dead when this returns, even if it raises.

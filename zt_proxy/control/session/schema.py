@@ -6,12 +6,14 @@ Everything that is looked for is found by an index: a look-up among 100,000 sess
 import sqlite3
 from pathlib import Path
 
+from zt_proxy.control.session.form_rows import SCHEMA as FORMS
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.private import check_private
 
 VERSION = 3
 
-SCHEMA = """
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS sessions (
   sid TEXT PRIMARY KEY NOT NULL, subject BLOB NOT NULL, last_activity REAL NOT NULL, idle_timeout REAL NOT NULL,
   absolute_deadline REAL NOT NULL, blob BLOB NOT NULL) STRICT;
@@ -39,6 +41,8 @@ CREATE TABLE IF NOT EXISTS transactions (
 CREATE INDEX IF NOT EXISTS transactions_client ON transactions(client, number);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+    + FORMS
+)
 
 FROM_1 = f"""
 PRAGMA foreign_keys=OFF;

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from zt_proxy.control.session import renewals
+from zt_proxy.control.session import form_rows, renewals
 from zt_proxy.control.session.schema import connect
-from zt_proxy.control.session.store import CodeRow, HandleRow, RenewalRow, SessionRow, TransactionRow
+from zt_proxy.control.session.store import CodeRow, FormRow, HandleRow, RenewalRow, SessionRow, TransactionRow
 from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
 
 BUSY = 2.0
@@ -363,8 +363,20 @@ class SqliteStore:
 
         return await self._run(work, reads=True)
 
+    async def put_form(self, row: FormRow, *, total: int, each: int, now: float) -> bool:
+        return await self._run(lambda db: form_rows.put(db, row, total=total, each=each, now=now))
+
+    async def release_form(
+        self, name: bytes, sid: str, place: bytes, token: bytes, *, now: float, expires: float
+    ) -> bool:
+        return await self._run(lambda db: form_rows.release(db, name, sid, place, token, now=now, expires=expires))
+
+    async def take_form(self, token: bytes, sid: str, place: bytes, now: float) -> bytes | None:
+        return await self._run(lambda db: form_rows.take(db, token, sid, place, now), durable=True)
+
     async def sweep(self, now: float) -> None:
         def work(db: sqlite3.Connection) -> None:
+            form_rows.sweep(db, now)
             db.execute("DELETE FROM codes WHERE expires<=?", (now,))
             db.execute("DELETE FROM transactions WHERE expires<=?", (now,))
 

@@ -62,6 +62,17 @@ class TransactionRow(msgspec.Struct, frozen=True):
     blob: bytes
 
 
+class FormRow(msgspec.Struct, frozen=True):
+    """A form that waits for a proof of identity."""
+
+    name: bytes
+    sid: str
+    place: bytes
+    """SHA-256 of the host and target it was sent to."""
+    expires: float
+    blob: bytes
+
+
 class SessionStore(Protocol):
     """One writer; methods are atomic and take effect in the order of the calls."""
 
@@ -161,7 +172,20 @@ class SessionStore(Protocol):
 
     async def has_transaction(self, state_hash: bytes) -> bool: ...
 
+    async def put_form(self, row: FormRow, *, total: int, each: int, now: float) -> bool:
+        """Store under two bounds in bytes. At a session's own (`each`) its oldest form gives way; at the `total`, the
+        oldest of the session that has most. False, and nothing stored, if that is this one, or if it is over."""
+
+    async def release_form(
+        self, name: bytes, sid: str, place: bytes, token: bytes, *, now: float, expires: float
+    ) -> bool:
+        """Rename a form that waits, once, so that `take_form` finds it. False if there is none of this session for this
+        place."""
+
+    async def take_form(self, token: bytes, sid: str, place: bytes, now: float) -> bytes | None:
+        """Delete and give the blob of a released form: of any number of callers exactly one gets it."""
+
     async def sweep(self, now: float) -> None:
-        """Delete codes and transactions past their time."""
+        """Delete codes, transactions and forms past their time."""
 
     async def close(self) -> None: ...

@@ -34,6 +34,15 @@ def is_navigation(head: RequestHead) -> bool:
     return accept is not None and b"text/html" in accept and noted[REQUESTED_WITH] is None
 
 
+def may_prompt(head: RequestHead) -> bool:
+    """Who sent this could hold it until the person has proven something: not who waits for an upgrade or for events.
+
+    Whether a background request may ask a person at all, the script in the page knows (DESIGN §7).
+    """
+    accept = head.noted[ACCEPT]
+    return not head.websocket and (accept is None or b"text/event-stream" not in accept)
+
+
 def covers_everything(head: RequestHead, path: bytes) -> bool:
     """The script of a service worker whose scope would be the whole origin, `/.zt/` included (Service Workers §6.1).
 

@@ -1,5 +1,6 @@
 """One request from its head to its end record. Each field is written once, by the stage that owns it."""
 
+import asyncio
 from typing import Protocol
 
 import msgspec
@@ -142,9 +143,11 @@ class Exchange:
     decision: Decision | None = None
     relay: Relay | None = None
     tunnel: Tunnel | None = None
-    waiting = False
-    """Control was asked; the body, if one comes, waits in `early`."""
+    waiting = 0
+    """How many things have to be known first, such as what control says; the body, if one comes, waits in `early`."""
     early: list[bytes] | None = None
+    _complete: asyncio.Future[None] | None = None
+    """Somebody waits for the whole body."""
     request_ended = False
     recorded = False
     done = False
@@ -188,12 +191,28 @@ class Exchange:
     def body_end(self) -> None:
         """The request is complete."""
         self.request_ended = True
+        if self._complete is not None:
+            self.wake()
         if self.relay is not None:
             self.relay.request_end()
 
+    async def whole_body(self) -> bytes:
+        """The body, when it is complete; for one that is known to be small, while `waiting`. It stays in `early`."""
+        if not self.request_ended and not self.done:
+            self._complete = asyncio.get_running_loop().create_future()
+            await self._complete
+        return b"".join(self.early or ())
+
+    def wake(self) -> None:
+        """The body is complete, or will never be."""
+        if self._complete is not None and not self._complete.done():
+            self._complete.set_result(None)
+
     def release_early(self) -> None:
-        """The decision is made: what came in the meantime goes where it belongs, or nowhere."""
-        self.waiting = False
+        """One thing less to wait for. After the last, what came in the meantime goes where it belongs, or nowhere."""
+        self.waiting -= 1
+        if self.waiting:
+            return
         early, self.early = self.early, None
         relay = self.relay
         if relay is not None:
@@ -210,6 +229,7 @@ class Exchange:
         elif self.relay is not None and not self.done:
             self.relay.cancel()
         self.done = True
+        self.wake()
 
     # ---- from the relay ----
 

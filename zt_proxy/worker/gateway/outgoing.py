@@ -90,6 +90,17 @@ def portal_head(x: Exchange, target: Target, identity: bytes, cookie: bytes) -> 
     return b"".join(parts)
 
 
+def keep_head(x: Exchange, identity: bytes, cookie: bytes, handoff: bytes) -> bytes:
+    """The head under which a form goes to the portal to be kept: what it said of itself, and the sealed hand-off."""
+    head = x.head
+    parts = [b"POST /.zt/keep HTTP/1.1\r\nHost: %b\r\n" % x.host.encode(), *head.lines]
+    parts.append(
+        b"Cookie: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\nX-ZT-Assertion: %b\r\nZT-Handoff: %b\r\n\r\n"
+        % (cookie, head.content_length, x.id, identity, handoff)
+    )
+    return b"".join(parts)
+
+
 def stripped(target: Target, prefix: bytes) -> Target:
     """The target without a prefix of whole segments; what is left begins with `/` (ZT-PATH-20)."""
     rest = target.path[len(prefix.rstrip(b"/")) :]

@@ -1,11 +1,13 @@
 """The spine: what happens to every request, from its head to its end record, read top to bottom.
 
-     handle ─► admit ─► locate ─► identify ─┬─► decide ─► record ─┬─► forward ─► (relay) ─► finish
-                                            │                     └─► respond ─► finish
-                                            └─► ask control, then go on
+     handle ─► admit ─► locate ─► identify ─┬─► decide ─┬─► record ─┬─► forward ─► (relay) ─► finish
+                                            │           │           └─► respond ─► finish
+                                            │           └─► spend a proof that is good once, then go on
+                                            └─► ask control, or for a kept form, then go on
 
 It is one file, past the usual length, so that a reader follows one request without leaving it.
-Stages are plain calls; only an unknown session waits. An exception in any stage denies, and is on record.
+Stages are plain calls; what has to wait, for control or for a body, is a task (`_wait`). An exception in any stage
+denies, and is on record.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ import secrets
 from collections.abc import Coroutine
 
 import structlog
+from msgspec.structs import replace
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
@@ -21,10 +24,10 @@ from zt_proxy.core.http import SAFE_METHODS, Target
 from zt_proxy.core.session import Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
-from zt_proxy.worker.gateway import browser, outgoing, places
+from zt_proxy.worker.gateway import browser, forms, outgoing, places, preflight
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted, Way
 from zt_proxy.worker.gateway.machines import Machines
-from zt_proxy.worker.gateway.respond import Responder
+from zt_proxy.worker.gateway.respond import ENDED, LONGEST_TARGET, About, Responder, is_machine
 from zt_proxy.worker.gateway.routes import NewRelay, Route, RouteTable
 from zt_proxy.worker.gateway.streams import WebSocketTunnel
 from zt_proxy.worker.gateway.timeouts import route_challenge
@@ -34,7 +37,7 @@ from zt_proxy.worker.identify.session import CachedSession, SessionCache
 from zt_proxy.worker.metrics import Metrics
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import WorkerSettings
-from zt_proxy.worker.upstream.permit import Internal, InternalPlace, Permitted, internal
+from zt_proxy.worker.upstream.permit import Internal, InternalPlace, Permitted, internal, keeping
 from zt_proxy.worker.upstream.pool import UpstreamPool
 from zt_proxy.worker.upstream.relay import Relay
 from zt_proxy.worker.wire import cookies, forwarded, target
@@ -60,6 +63,8 @@ REMEMBERED_TARGET = 256
 REMEMBERED_BYTES = 4 * 1024 * 1024
 """Of header blocks whose ways are remembered; what is made of a block takes several times its room."""
 INTERNAL = Decision(Effect.ALLOW, Reason.INTERNAL)
+SPENT_ANEW = 3
+"""How often a request may find a new proof in place of the one that another request was faster to spend."""
 
 log = structlog.get_logger("zt_proxy.gateway")
 
@@ -128,8 +133,7 @@ class Gateway:
                 return
             found = self._identify(x)
             if found is None:
-                x.waiting = True
-                self._spawn(self._ask_control(x))
+                self._wait(x, self._ask_control(x))
             else:
                 self._go_on(x, found)
         except ZtError as error:
@@ -158,7 +162,7 @@ class Gateway:
             x.session = found
         route = x.route
         if route is None:
-            self._to_portal(x)
+            self._to_portal(x, found)
             return
         if x.way is None and browser.covers_everything(head, x.target.path) and not route.root_service_worker:
             raise ClientError(Reason.SERVICE_WORKER_REFUSED, "scope would be the whole origin", status=403)
@@ -166,8 +170,11 @@ class Gateway:
             if browser.is_preflight(head):
                 self._answer_preflight(x, route)
                 return
-            if x.session is not None:
+            if x.session is not None or (head.websocket and found in ENDED):
                 browser.check_origin(head, route.origin, route.cors_origins)
+            if forms.may_be_resumed(head):
+                self._wait(x, self._resume(x, found))
+                return
         self._carry_out(x, route, self._decide(x, route, found))
 
     def _go_on_as_machine(self, x: Exchange, machine: KnownMachine) -> None:
@@ -179,9 +186,14 @@ class Gateway:
 
     def _carry_out(self, x: Exchange, route: Route, decision: Decision) -> None:
         """Put the decision on record, then do as it says."""
+        if decision.spend:
+            self._wait(x, self._spend(x, decision))
+            return
         self._record(x, route.name, decision)
         if decision.effect is Effect.ALLOW:
             self._forward(x, route, Permitted(decision))
+        elif decision.challenge is ChallengeKind.REAUTH and self._may_keep(x):
+            self._keep(x, route, decision)
         else:
             self.responder.decline(x, decision)
             self.finish(x, None)
@@ -317,11 +329,19 @@ class Gateway:
         return self.sessions.find(x.cookie, x.host, x.at)
 
     async def _ask_control(self, x: Exchange) -> None:
+        found = await self.sessions.fetch(x.cookie, x.host)
+        if not x.done:
+            self._look_again(x)
+            self._go_on(x, found)
+
+    def _wait(self, x: Exchange, work: Coroutine[object, object, None]) -> None:
+        """Go on with this, which waits for something; a body that comes in the meantime waits as well."""
+        x.waiting += 1
+        self._spawn(self._waiting(x, work))
+
+    async def _waiting(self, x: Exchange, work: Coroutine[object, object, None]) -> None:
         try:
-            found = await self.sessions.fetch(x.cookie, x.host)
-            if not x.done:
-                self._look_again(x)
-                self._go_on(x, found)
+            await work
         except ZtError as error:
             self._refuse(x, error)
         except Exception:
@@ -339,6 +359,15 @@ class Gateway:
             if x.done and not x.recorded:  # nobody waits any more, but the request is on record all the same
                 with contextlib.suppress(UnavailableError):
                     self._record(x, x.route.name if x.route else "", Decision(Effect.DENY, Reason.CLIENT_GONE))
+
+    async def _found_again(self, x: Exchange, found: CachedSession | Reason) -> CachedSession | Reason:
+        """Who asks, after something took its time: their session may have changed or ended. Raises as `_look_again`."""
+        if isinstance(found, CachedSession) and not self.sessions.is_current(found):
+            found = await self.sessions.fetch(x.cookie, x.host)
+        x.session = found if isinstance(found, CachedSession) else None
+        if not x.done:
+            self._look_again(x)
+        return found
 
     def _look_again(self, x: Exchange) -> None:
         """Control took its time: by now the connection may be asked for a certificate that it was not asked for."""
@@ -418,6 +447,98 @@ class Gateway:
         x.recorded = True
         self.metrics.decision(decision.reason)
 
+    # ---- proofs that are good once, and forms that waited for one ----
+
+    async def _spend(self, x: Exchange, decision: Decision) -> None:
+        """Of all requests, on all workers, that a proof would let through, the one for which control spends it goes on.
+
+        The session is looked up anew: it may have ended meanwhile, and nobody would cut what is opened now.
+        """
+        for _ in range(SPENT_ANEW):
+            entry, route = x.session, x.route
+            assert entry is not None
+            assert route is not None
+            sid, key = entry.session.sid, decision.spend
+            proof = entry.session.proofs[key]
+            spent = await self.link.spend(sid, key)
+            found = await self._found_again(x, entry)
+            route = x.route
+            if x.done or route is None:
+                return
+            if spent and isinstance(found, CachedSession) and found.session.sid == sid:
+                session = replace(found.session, proofs={**found.session.proofs, key: proof})
+                decision = self._judge(x, route, session)
+                if decision.spend == key:
+                    decision = replace(decision, spend="")
+            else:
+                decision = self._decide(x, route, found)
+            if not decision.spend:
+                self._carry_out(x, route, decision)
+                return
+        raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "proofs are spent faster than they can be used")
+
+    async def _resume(self, x: Exchange, found: CachedSession | Reason) -> None:
+        """A form of this size may be the token that releases a kept form: then what was kept is decided in its place,
+        and the token itself never goes anywhere."""
+        token = forms.token_in(await x.whole_body())
+        if x.done:
+            return
+        found = await self._found_again(x, found)
+        route = x.route
+        if x.done or route is None:
+            return
+        if token is not None:
+            assert x.target is not None
+            form = None
+            if isinstance(found, CachedSession):
+                wire = x.target.wire().decode("ascii")
+                form = await self.link.kept(found.session.sid, token, x.host, wire)
+                found = await self._found_again(x, found)
+            if form is None:
+                raise ClientError(Reason.FORM_ALREADY_SENT, "no form is kept under this token here", status=409)
+            if x.done or x.route is None:
+                return
+            route = x.route
+            x.head = forms.resumed(x.head, form, route.body_limit)
+            x.early = [form.body]
+        self._carry_out(x, route, self._decide(x, route, found))
+
+    def _may_keep(self, x: Exchange) -> bool:
+        """A form of this origin's own page, and not too large, waits until the person has proven enough."""
+        return (
+            forms.may_be_kept(x.head, self.settings.form_limit)
+            and not is_machine(x)
+            and x.target is not None
+            and len(x.target.wire()) <= LONGEST_TARGET
+        )
+
+    def _keep(self, x: Exchange, route: Route, decision: Decision) -> None:
+        """Hand the form to the portal, which keeps it and sends the browser to where it can prove what is missing."""
+        assert x.target is not None
+        about = About(route, x.head.method, x.target.path)
+        handoff = self.responder.handoff(x, decision, about, x.target.wire(), x.cookie)
+        sid = x.session.session.sid if x.session is not None else None
+        identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)
+        request = outgoing.keep_head(x, identity, self._own_pairs(x.head.noted[COOKIE]), handoff.encode())
+        lines = self.responder.response_lines(x, None)
+        self._relay(x, Relay, keeping(), self.portal_pool, request, lines, self.settings.form_limit)
+
+    async def _preflight(self, x: Exchange, found: CachedSession | Reason) -> None:
+        """Would the real request pass? Nothing is spent, and nothing reaches the platform."""
+        body = await x.whole_body()
+        found = await self._found_again(x, found)
+        if x.done:
+            return
+        x.early = None
+        question = preflight.read(body)
+        decision, about = preflight.decide(x, found, question, self.routes, self.sessions, self.clock.now())
+        self._record(x, "", INTERNAL)
+        if decision.effect is Effect.ALLOW:
+            self.responder.nothing(x)
+        else:
+            self.responder.decline(x, decision, about)
+        self.finish(x, None)
+
     # ---- 10 no ----
 
     def _refuse(self, x: Exchange, error: ZtError) -> None:
@@ -453,6 +574,7 @@ class Gateway:
         """The bytes of a connection stopped being HTTP: deny what they were going to be, and close."""
         x.close = True
         self._refuse(x, error)
+        x.wake()
 
     def _answer_preflight(self, x: Exchange, route: Route) -> None:
         origin = x.head.noted[browser.ORIGIN]
@@ -477,7 +599,7 @@ class Gateway:
         request = outgoing.request_head(x, route, x.target, identity)
         self._relay(x, make, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
 
-    def _to_portal(self, x: Exchange) -> None:
+    def _to_portal(self, x: Exchange, found: CachedSession | Reason) -> None:
         """The proxy's own places: a closed list, served by the portal behind its private socket (ZT-APP-01)."""
         assert x.target is not None
         head = x.head
@@ -491,6 +613,10 @@ class Gateway:
             cookie = x.session = None
         else:
             browser.check_origin(head, b"https://" + x.host.encode(), frozenset())
+        if permit.place is InternalPlace.PREFLIGHT:
+            preflight.check(head)
+            self._wait(x, self._preflight(x, found))
+            return
         self._record(x, "", INTERNAL)
         sid = x.session.session.sid if x.session is not None else None
         identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)

@@ -6,6 +6,7 @@ problem+json (RFC 9457) and WWW-Authenticate (RFC 6750, RFC 9470). Background re
 
 import math
 import secrets
+from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -15,35 +16,39 @@ from zt_proxy.core.errors import Reason, ZtError
 from zt_proxy.core.handoff import Handoff, Purpose, seal_handoff
 from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.keys import KeyRing
+from zt_proxy.core.session import Level, request_of
 from zt_proxy.core.types import ChallengeKind, Decision
 from zt_proxy.pages.denial import PAGE_HEADERS, denial_page
 from zt_proxy.pages.texts import text_of
 from zt_proxy.worker.gateway import browser, places
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.routes import Route
+from zt_proxy.worker.gateway.streams import SESSION_OVER
 from zt_proxy.worker.identify.session import binder_of
 from zt_proxy.worker.settings import WorkerSettings
 from zt_proxy.worker.wire import cookies
 from zt_proxy.worker.wire.h1_response import status_line
 from zt_proxy.worker.wire.hygiene import Kind
+from zt_proxy.worker.wire.ws import accept_key, close_frame
 
 COOKIE = int(Kind.COOKIE)
+WS_KEY = int(Kind.WS_KEY)
 LOGIN_LIFETIME = 600.0
 """Seconds in which a person has to come back from the sign-in."""
 LONGEST_TARGET = 2048
 """Longer return addresses come back to the route's prefix: a hand-off has to fit a URL."""
 DRAINED = 64 * 1024
 """Bytes of an unread body that are read and thrown away, so that the connection can be kept."""
-PROBLEM_TYPE = "https://zt-proxy.dev/reasons#"
-
-_PAGE_LINES = b"".join(b"%b: %b\r\n" % header for header in PAGE_HEADERS)
-_PROBLEM_LINES = (
-    b"content-type: application/problem+json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
 ENDED = frozenset(
     (Reason.SESSION_UNKNOWN, Reason.SESSION_EXPIRED, Reason.SESSION_IDLE, Reason.SESSION_DISPLACED)
 )
 """Why a session that was there is not there any more."""
 NOT_KEPT = "Your form was not sent. Confirm that it is you, then go back to it and send it again."
+PROBLEM_TYPE = "https://zt-proxy.dev/reasons#"
+
+_PAGE_LINES = b"".join(b"%b: %b\r\n" % header for header in PAGE_HEADERS)
+_PROBLEM_LINES = (
+    b"content-type: application/problem+json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
     b"content-security-policy: default-src 'none'; frame-ancestors 'none'; sandbox\r\n"
     b"referrer-policy: no-referrer\r\ncross-origin-opener-policy: same-origin\r\n"
 )
@@ -55,7 +60,7 @@ Header = tuple[bytes, bytes]
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
-    """RFC 9457, with our reason code, the request id and where to sign in."""
+    """RFC 9457, with our reason code, the request id and where to sign in, or to prove what is missing."""
 
     type: str
     title: str
@@ -65,6 +70,28 @@ class Problem(msgspec.Struct, omit_defaults=True):
     request_id: str
     rule: str = ""
     login_url: str = ""
+    step_up_url: str = ""
+    level: str = ""
+    """Of the proof that is missing."""
+    max_age: int | None = None
+    """Seconds that it may be old."""
+
+
+class About(NamedTuple):
+    """The request that was decided: the exchange's own, or the one that a preflight asks about."""
+
+    route: Route
+    method: bytes
+    path: bytes
+
+
+class Missing(NamedTuple):
+    """Where to prove what is missing, and what that is; fields of `Problem`."""
+
+    login_url: str
+    step_up_url: str
+    level: str
+    max_age: int | None
 
 
 class Responder:
@@ -78,9 +105,11 @@ class Responder:
         self._ring = ring
         self._clock = clock
 
-    def decline(self, x: Exchange, decision: Decision) -> None:
-        """Answer a decision that is not an allow."""
+    def decline(self, x: Exchange, decision: Decision, about: About | None = None) -> None:
+        """Answer a decision that is not an allow. `about`: it was about another request than the exchange's own."""
         challenge = decision.challenge
+        if about is None and x.route is not None and x.target is not None:
+            about = About(x.route, x.head.method, x.target.path)
         navigation = browser.is_navigation(x.head)
         if challenge is None:
             self._no(x, 403, decision.reason, decision.rule, [])
@@ -89,13 +118,9 @@ class Responder:
         elif navigation and x.head.method in SAFE_METHODS:
             self._redirect(x, decision)
         elif challenge is ChallengeKind.REAUTH:
-            extra = [self._bearer("insufficient_user_authentication", f', max_age="{int(decision.max_age)}"')]
-            url = ""
-            if x.route is not None and not _is_machine(x):
-                value, made = self._login_cookie_of(x)
-                url = self._sign_in_url(x, decision, x.route.prefix, value)
-                extra += made
-            self._no(x, 401, decision.reason, decision.rule, extra, login_url=url)
+            self._step_up(x, decision, about)
+        elif x.head.websocket and decision.reason in ENDED and not is_machine(x):
+            self._close_socket(x, decision.reason)
         else:
             extra = [self._bearer("invalid_token" if decision.reason is not Reason.LOGIN_REQUIRED else "")]
             if decision.reason is Reason.COOKIE_REPEATED:
@@ -141,13 +166,94 @@ class Responder:
                 lines += b"".join(b"%b: %b\r\n" % header for header in _cors(route, origin))
         return lines + b"\r\n"
 
+    def nothing(self, x: Exchange) -> None:
+        """204 No Content, and not to be kept."""
+        self._send(x, 204, [], _REDIRECT_LINES, b"")
+
+    def handoff(self, x: Exchange, decision: Decision, about: About, target: bytes, cookie: bytes) -> str:
+        """A sealed note for the portal: what this browser has to prove, and where it comes back to.
+
+        `cookie` stands for the browser. For a step-up it is the session's own: whatever else this browser is asked at
+        the same time neither changes that nor is changed by it (FIELD 8).
+        """
+        reauth = decision.challenge is ChallengeKind.REAUTH
+        settings = about.route.settings
+        handoff = Handoff(
+            purpose=Purpose.REAUTH if reauth else Purpose.LOGIN,
+            host=x.host,
+            target=target.decode("ascii"),
+            binder=binder_of(cookie),
+            expires=self._clock.now() + LOGIN_LIFETIME,
+            route=about.route.name,
+            rule=decision.rule,
+            max_age=decision.max_age,
+            reason=decision.reason.value,
+            idle=settings.idle_timeout or 0.0,
+            absolute=settings.absolute_timeout or 0.0,
+            sid=x.session.session.sid if reauth and x.session is not None else "",
+            level=decision.level,
+            request=request_of(about.method, about.path) if decision.once else "",
+        )
+        return seal_handoff(self._ring, handoff)
+
     # ---- ways to say no ----
 
+    def _step_up(self, x: Exchange, decision: Decision, about: About | None) -> None:
+        """401: the session is there, and something is still to be proved (RFC 9470 §3).
+
+        A script that can hold its request finds in ZT-Challenge where. Who waits for an upgrade or for events cannot.
+        """
+        age = 0 if decision.once else int(decision.max_age) if decision.max_age else None
+        asked = f', acr_values="{decision.level.word}"' if decision.level > Level.SINGLE else ""
+        asked += f', max_age="{age}"' if age is not None else ""
+        headers = [self._bearer("insufficient_user_authentication", asked)]
+        if about is None or is_machine(x):
+            self._no(x, 401, decision.reason, decision.rule, headers)
+            return
+        sealed = quote(self.handoff(x, decision, about, about.route.prefix, x.cookie))
+        path = f"/.zt/step-up?to={sealed}"
+        if browser.may_prompt(x.head):
+            fresh = f"; max-age={age}" if age is not None else ""
+            once = "?1" if decision.once else "?0"
+            value = f'step-up; url="{path}"; level="{decision.level.word}"{fresh}; once={once}'
+            headers.append((b"zt-challenge", value.encode()))
+        missing = Missing(
+            f"{self._portal.origin}/.zt/sign-in?to={sealed}", f"https://{x.host}{path}", decision.level.word, age
+        )
+        note = NOT_KEPT if x.head.method == b"POST" and x.head.has_body else ""
+        self._no(x, 401, decision.reason, decision.rule, headers, missing=missing, note=note)
+
+    def _close_socket(self, x: Exchange, reason: Reason) -> None:
+        """Accept a socket whose session has ended and close it at once: a page learns the status of a refused upgrade
+        from nobody, but the code of a close (DESIGN §7). The platform hears nothing of it."""
+        key = x.head.noted[WS_KEY]
+        assert key is not None
+        x.status = 101
+        x.close = True
+        protocol = _first_protocol(x.head.lines)
+        x.connection.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %b\r\n%bX-Request-Id: %b\r\n\r\n%b"
+            % (accept_key(key), protocol, x.id, close_frame(SESSION_OVER, reason.value))
+        )
+
     def _no(
-        self, x: Exchange, status: int, reason: Reason, rule: str, headers: list[Header], *, login_url: str = ""
+        self,
+        x: Exchange,
+        status: int,
+        reason: Reason,
+        rule: str,
+        headers: list[Header],
+        *,
+        login_url: str = "",
+        missing: Missing | None = None,
+        note: str = "",
     ) -> None:
+        """`note`: what a page says besides."""
+        if missing is not None:
+            login_url = missing.login_url
         text = text_of(reason)
-        if browser.is_navigation(x.head) and not _is_machine(x):
+        if browser.is_navigation(x.head) and not is_machine(x):
             session = x.session.session if x.session is not None else None
             who = (session.principal.email or session.principal.name) if session is not None else None
             action = None
@@ -164,6 +270,7 @@ class Responder:
                 rule=rule,
                 action=action,
                 quiet=not login_url,
+                note=note,
             )
             self._send(x, status, headers, _PAGE_LINES, page)
             return
@@ -177,46 +284,35 @@ class Responder:
             rule=rule,
             login_url=login_url,
         )
+        if missing is not None:
+            problem.step_up_url, problem.level, problem.max_age = missing[1:]
         self._send(x, status, headers, _PROBLEM_LINES, msgspec.json.encode(problem))
 
     def _way_in(self, x: Exchange, reason: Reason, login_url: str) -> tuple[str, str]:
         """For a navigation that cannot be repeated by a redirect: a link that begins again with a GET."""
-        if reason is Reason.REAUTH_REQUIRED:
-            return ("Sign in again", login_url)
+        if x.session is not None:
+            return ("Confirm that it is you", login_url)
         path = x.route.prefix.decode("ascii") if x.route is not None else "/"
         return ("Sign in", path)
 
     def _redirect(self, x: Exchange, decision: Decision) -> None:
         """Send the browser to the portal, with a signed note of where it was going, bound to this browser."""
-        if _is_machine(x):
+        if is_machine(x):
             self._no(x, 401, decision.reason, decision.rule, [self._bearer("")])
             return
-        value, headers = self._login_cookie_of(x)
         assert x.target is not None
+        assert x.route is not None
         wire = x.target.wire()
-        if len(wire) > LONGEST_TARGET and x.route is not None:
+        if len(wire) > LONGEST_TARGET:
             wire = x.route.prefix
-        location = self._sign_in_url(x, decision, wire, value)
+        headers: list[Header] = []
+        cookie = x.cookie
+        if decision.challenge is not ChallengeKind.REAUTH:
+            cookie, headers = self._login_cookie_of(x)
+        about = About(x.route, x.head.method, x.target.path)
+        sealed = self.handoff(x, decision, about, wire, cookie)
+        location = f"{self._portal.origin}/.zt/sign-in?to={quote(sealed)}"
         self._send(x, 302, [(b"location", location.encode()), *headers], _REDIRECT_LINES, b"")
-
-    def _sign_in_url(self, x: Exchange, decision: Decision, target: bytes, login_cookie: bytes) -> str:
-        """The portal's sign-in with a hand-off that comes back to `target`, in the browser of this login cookie."""
-        reauth = decision.challenge is ChallengeKind.REAUTH
-        settings = x.route.settings if x.route is not None else None
-        handoff = Handoff(
-            purpose=Purpose.REAUTH if reauth else Purpose.LOGIN,
-            host=x.host,
-            target=target.decode("ascii"),
-            binder=binder_of(login_cookie),
-            expires=self._clock.now() + LOGIN_LIFETIME,
-            route=x.route.name if x.route is not None else "",
-            rule=decision.rule,
-            max_age=decision.max_age,
-            reason=decision.reason.value,
-            idle=(settings.idle_timeout or 0.0) if settings is not None else 0.0,
-            absolute=(settings.absolute_timeout or 0.0) if settings is not None else 0.0,
-        )
-        return f"{self._portal.origin}/.zt/sign-in?to={quote(seal_handoff(self._ring, handoff))}"
 
     def _login_cookie_of(self, x: Exchange) -> tuple[bytes, list[Header]]:
         """This browser's login cookie, reused while it is there: one, not one per tab (FIELD 9)."""
@@ -255,12 +351,21 @@ class Responder:
         x.connection.write(b"".join(parts))
 
 
-def _is_machine(x: Exchange) -> bool:
+def is_machine(x: Exchange) -> bool:
     """Nobody looks at pages here: the route is for machines, or the connection is one's, or should be."""
     if x.route is not None and x.route.settings.machines_only:
         return True
     shown = x.connection.shown
     return shown is not None and shown.speaks_for_machine
+
+
+def _first_protocol(lines: list[bytes]) -> bytes:
+    """The header line that agrees to the first protocol a client offers; it would fail without one (RFC 6455 §4.1)."""
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"sec-websocket-protocol":
+            return b"Sec-WebSocket-Protocol: %b\r\n" % value.split(b",")[0].strip()
+    return b""
 
 
 def _cors(route: Route, origin: bytes) -> list[Header]:

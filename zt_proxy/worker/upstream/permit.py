@@ -38,6 +38,8 @@ class InternalPlace(StrEnum):
     BACK_CHANNEL_LOGOUT = "/.zt/back-channel-logout"
     FRONT_CHANNEL_LOGOUT = "/.zt/front-channel-logout"
     ACTIVITY = "/.zt/activity"
+    PREFLIGHT = "/.zt/preflight"
+    KEEP = "/.zt/keep"
     ME = "/.zt/me"
     ME_END = "/.zt/me/end"
     ME_END_ALL = "/.zt/me/end-all"
@@ -66,6 +68,7 @@ _ON_APP_HOSTS = {
     InternalPlace.CONFIRMED: (b"GET",),
     InternalPlace.SESSION_STATE: (b"GET",),
     InternalPlace.ACTIVITY: (b"POST",),
+    InternalPlace.PREFLIGHT: (b"POST",),
     InternalPlace.JWKS: (b"GET", b"HEAD"),
     InternalPlace.SIGN_OUT: (b"GET",),
     InternalPlace.STEP_UP: (b"GET",),
@@ -106,7 +109,7 @@ _PORTAL_PLACES = {place.value.encode(): (place, methods) for place, methods in _
 
 
 class Internal:
-    """A request for one of the proxy's own places; made only by `internal`."""
+    """A request for one of the proxy's own places; made only by `internal` and `keeping`."""
 
     __slots__ = ("place",)
 
@@ -122,3 +125,8 @@ def internal(path: bytes, method: bytes, *, portal: bool) -> Internal | None:
     if found is None or method not in found[1]:
         return None
     return Internal(found[0])
+
+
+def keeping() -> Internal:
+    """The permit to hand a form to the portal, which keeps it. No client can ask for this place."""
+    return Internal(InternalPlace.KEEP)
