@@ -110,6 +110,7 @@ class KnownDevices:
         self._thread = thread
         self._ring = ring
         self._clock = clock
+        self._closed = False
 
     @classmethod
     async def open(cls, state_dir: Path, clock: Clock) -> "KnownDevices":
@@ -131,6 +132,10 @@ class KnownDevices:
         return cls(connection, thread, ring, clock)
 
     async def close(self) -> None:
+        """Once is enough; another time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown(wait=False)
 

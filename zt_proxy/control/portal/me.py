@@ -7,6 +7,7 @@ person's own; what is somebody else's does not exist (ZT-ADMIN-05). What weakens
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import structlog
 from aiohttp import web
 
 from zt_proxy.control.devices.store import Device
@@ -15,13 +16,14 @@ from zt_proxy.control.factors.types import Factor, FactorKind, Person
 from zt_proxy.control.portal import adopt
 from zt_proxy.control.portal.answers import page, redirect
 from zt_proxy.control.portal.call import Call
+from zt_proxy.control.portal.choose import choice
 from zt_proxy.control.portal.confirm import SCRIPT_URL
 from zt_proxy.control.portal.cookies import clear_cookie
 from zt_proxy.control.portal.forms import check_token, form_token, read_form, refuse_foreign
-from zt_proxy.control.portal.sign_in import choice, navigation_only
+from zt_proxy.control.portal.sign_in import navigation_only
 from zt_proxy.control.portal.sign_out import origin_of, provider_logout, who
 from zt_proxy.control.session.directory import Listed
-from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.session import Level, Session
 
 ME = "/.zt/me"
@@ -61,6 +63,8 @@ _KINDS = {
     FactorKind.TOTP: "Authenticator app",
     FactorKind.RECOVERY: "Recovery codes",
 }
+log = structlog.get_logger(__name__)
+
 _LASTING = (FactorKind.PASSKEY, FactorKind.TOTP)
 
 
@@ -135,7 +139,7 @@ async def me(call: Call) -> web.StreamResponse:
         idle=_ahead(idle_end, now),
         end=_ahead(session.absolute_deadline, now),
         sessions=await _sessions(call, session, now),
-        devices=[_device(each, now) for each in await portal.devices.of(person)],
+        devices=await _devices(call, person, now),
         factors=[_factor(each, factors, now) for each in factors],
         own_factors=bool(factors) or not portal.settings.factors.accept.isdisjoint({"passkey", "totp"}),
         fresh=_fresh(call, session),
@@ -279,6 +283,15 @@ async def _sessions(call: Call, session: Session, now: float) -> list[SessionRow
             )
         )
     return sorted(rows, key=lambda row: (row.here, row.seen.machine), reverse=True)
+
+
+async def _devices(call: Call, person: Person, now: float) -> list[DeviceRow] | None:
+    """None: nobody can say now, which keeps nobody from ending a session."""
+    try:
+        return [_device(each, now) for each in await call.portal.devices.of(person)]
+    except UnavailableError as error:
+        log.error("known devices unavailable", detail=error.detail)
+        return None
 
 
 def _device(device: Device, now: float) -> DeviceRow:
