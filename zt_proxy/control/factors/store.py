@@ -27,8 +27,11 @@ QUEUE = 1_000
 """Trips that may wait for the store's thread."""
 PENDING = 10
 """Challenges of one person at once; the oldest gives way."""
-MOST = {FactorKind.PASSKEY: 20, FactorKind.TOTP: 5}
-"""Factors of one person."""
+PASSKEYS = 20
+"""Of one person."""
+APPS = 5
+"""Secrets of one-time passwords of one person."""
+MOST = {FactorKind.PASSKEY: PASSKEYS, FactorKind.TOTP: APPS}
 
 T = TypeVar("T")
 Names = Sequence[bytes]
@@ -66,7 +69,7 @@ class ChallengeRow(NamedTuple):
 _FACTOR = "id, person, kind, created, last_used, counter, disabled, credential, blob"
 _OF = (
     f"SELECT {_FACTOR}, (SELECT COUNT(*) FROM codes WHERE factor=factors.id) FROM factors "  # noqa: S608
-    "WHERE person=? ORDER BY created, id"
+    "WHERE person=? ORDER BY rowid"
 )
 _CHALLENGE = "token, person, kind, expires, blob"
 
