@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.lab.step_up import StepUpLab, Tab, TestBrowser, chromium
+from tests.lab.step_up import StepUpLab, TestBrowser, chromium
 from tests.lab.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -57,24 +57,37 @@ FILLED = "const f = new FormData(); f.append('a', 'ä'); f.append('file', new Bl
 XHR = "const x = new XMLHttpRequest(); {more} x.open('POST', '/act/deploy'); {set} x.send({body}); await new Promise(r => x.onloadend = r); return [x.status, {got}];"
 KINDS = {
     "JSON": "const r = await fetch('/act/deploy', {method: 'POST', headers: {'X-Mine': 'kept', 'Content-Type': 'application/json'}, body: JSON.stringify({a: 1})}); return [r.status, r.headers.get('x-kept')];",
-    "FormData with a file": FILLED + "const r = await fetch('/act/deploy', {method: 'POST', body: f}); return [r.status, (await r.json()).got > 300000];",
+    "FormData with a file": FILLED
+    + "const r = await fetch('/act/deploy', {method: 'POST', body: f}); return [r.status, (await r.json()).got > 300000];",
     "FormData of 3 MB": "const f = new FormData(); f.append('file', new Blob(['x'.repeat(3e6)]), 'x.bin'); const r = await fetch('/act/deploy', {method: 'POST', body: f}); return [r.status, (await r.json()).got > 3e6];",
     "Request": "const r = await fetch(new Request('/act/deploy', {method: 'POST', body: 'text'})); return [r.status, (await r.json()).got === 4];",
-    "Request with FormData": FILLED + "const r = await fetch(new Request('/act/deploy', {method: 'PUT', body: f})); return [r.status, (await r.json()).got > 300000];",
+    "Request with FormData": FILLED
+    + "const r = await fetch(new Request('/act/deploy', {method: 'PUT', body: f})); return [r.status, (await r.json()).got > 300000];",
     "Request as options": "const r = await fetch('/act/deploy', new Request('/free/x', {method: 'POST', headers: {'X-Mine': 'kept'}})); return [r.status, r.headers.get('x-kept')];",
     "URLSearchParams": "const r = await fetch('/act/deploy', {method: 'POST', body: new URLSearchParams({a: 'b&'})}); return [r.status, (await r.json()).got === 6];",
     "buffer that is used again": "const b = new Uint8Array([1, 2, 3]); const p = fetch('/act/deploy', {method: 'POST', body: b}); b.fill(9); const r = await p; return [r.status, (await r.json()).digest];",
     "GET": "const r = await fetch('/act/deploy?x=1'); return [r.status, (await r.json()).got === 0];",
-    "XHR": XHR.format(more="", set="x.setRequestHeader('X-Mine', 'kept');", body="'text'", got="x.getResponseHeader('X-Kept')"),
+    "XHR": XHR.format(
+        more="", set="x.setRequestHeader('X-Mine', 'kept');", body="'text'", got="x.getResponseHeader('X-Kept')"
+    ),
     "XHR as JSON": XHR.format(more="", set="x.responseType = 'json';", body="new Blob(['text'])", got="x.response.got"),
-    "XHR as buffer": XHR.format(more="", set="x.responseType = 'arraybuffer'; x.timeout = 600000;", body="'text'", got="x.response.byteLength > 10 && x.timeout === 600000"),
-    "XHR with a MIME type of its own": XHR.format(more="", set="x.overrideMimeType('text/xml');", body="'text'", got="x.responseURL"),
+    "XHR as buffer": XHR.format(
+        more="",
+        set="x.responseType = 'arraybuffer'; x.timeout = 600000;",
+        body="'text'",
+        got="x.response.byteLength > 10 && x.timeout === 600000",
+    ),
+    "XHR with a MIME type of its own": XHR.format(
+        more="", set="x.overrideMimeType('text/xml');", body="'text'", got="x.responseURL"
+    ),
     "XHR of 3 MB": XHR.format(more="", set="", body="'x'.repeat(3e6)", got="JSON.parse(x.responseText).got"),
-    "XHR of an older constructor": "const x = new old(); " + XHR.split(";", 1)[1].format(more="", set="", body="'text'", got="x instanceof XMLHttpRequest"),
+    "XHR of an older constructor": "const x = new old(); "
+    + XHR.split(";", 1)[1].format(more="", set="", body="'text'", got="x instanceof XMLHttpRequest"),
     "XHR twice": "const x = new XMLHttpRequest(); const once = (p) => new Promise(r => { x.onload = () => r(x.status); x.open('POST', p); x.send('x'); }); return [await once('/act/deploy'), await once('/free/x')];",
     "axios": "const r = await axios.post('/act/deploy', {a: 1}, {headers: {'X-Mine': 'kept'}}); return [r.status, r.headers['x-kept']];",
     "axios over fetch": "const r = await axios.post('/act/deploy', {a: 1}, {adapter: 'fetch'}); return [r.status, r.data.got];",
-    "axios with progress": FILLED + "const seen = []; const r = await axios.post('/act/deploy', f, {onUploadProgress: (e) => seen.push(e.progress)}); return [r.status, seen.at(-1)];",
+    "axios with progress": FILLED
+    + "const seen = []; const r = await axios.post('/act/deploy', f, {onUploadProgress: (e) => seen.push(e.progress)}); return [r.status, seen.at(-1)];",
     "jQuery": "const r = await new Promise((yes, no) => jQuery.ajax({url: '/act/deploy', method: 'POST', data: {a: 'b'}}).then((d, s, x) => yes([x.status, d.got]), no)); return r;",
     "htmx": "const f = document.getElementById('form'); f.setAttribute('hx-post', '/act/deploy'); f.setAttribute('hx-target', '#more'); f.setAttribute('hx-trigger', 'now'); htmx.process(f); const done = new Promise(r => f.addEventListener('htmx:afterRequest', (e) => r(e.detail.xhr.status))); htmx.trigger(f, 'now'); return [await done, document.getElementById('more').textContent.includes('got')];",
     "htmx multipart": "const f = document.getElementById('form'); f.setAttribute('hx-post', '/act/deploy'); f.setAttribute('hx-encoding', 'multipart/form-data'); f.setAttribute('hx-trigger', 'now'); htmx.process(f); const done = new Promise(r => f.addEventListener('htmx:afterRequest', (e) => r(e.detail.xhr.status))); htmx.trigger(f, 'now'); return [await done, 1];",
@@ -90,10 +103,10 @@ async def test_every_way_to_send_goes_out_once_more_with_its_body_and_headers(
     lab: StepUpLab, browser: TestBrowser
 ) -> None:
     lab.automatic = True
+    tab = await browser.tab("/", ("axios", "jquery", "htmx"))
     for kind, script in KINDS.items():
         lab.proofs.clear()
         lab.arrived.clear()
-        tab = await browser.tab("/", ("axios", "jquery", "htmx"))
         await tab.go(f"(async () => {{ {script} }})()")
         status, got = await tab.out()
         if kind == "XHR with a MIME type of its own":
@@ -101,7 +114,8 @@ async def test_every_way_to_send_goes_out_once_more_with_its_body_and_headers(
         assert (kind, status, got) == (kind, 200, EXPECTED.get(kind, True))
         assert [sent.path for sent in lab.arrived if "act" in sent.path] == ["/act/deploy"], kind
         assert await tab.quiet("errors") == [], kind
-        await tab.page.close()
+        await tab.shows_nothing()
+    assert len(lab.windows) == len(KINDS)
 
 
 RECORD = """(async () => {
@@ -116,9 +130,7 @@ RECORD = """(async () => {
 })()"""
 
 
-async def test_xhr_events_of_a_held_request_are_those_of_one_that_passed(
-    lab: StepUpLab, browser: TestBrowser
-) -> None:
+async def test_xhr_events_of_a_held_request_are_those_of_one_that_passed(lab: StepUpLab, browser: TestBrowser) -> None:
     lab.automatic = True
     tab = await browser.tab()
     await tab.go(RECORD % "/free/deploy")
@@ -171,9 +183,7 @@ async def test_an_app_that_gives_up_while_it_is_held_sees_an_abort_and_the_proof
     assert await tab.out() == {"error": "changed my mind"}
 
 
-async def test_ten_requests_at_once_share_one_window_and_go_out_once_each(
-    lab: StepUpLab, browser: TestBrowser
-) -> None:
+async def test_ten_requests_at_once_share_one_window_and_go_out_once_each(lab: StepUpLab, browser: TestBrowser) -> None:
     tab = await browser.tab()
     one = "new Promise(r => { const x = new XMLHttpRequest(); x.onload = () => r(x.status); x.open('POST', '/act/deploy'); x.send('x' + %d); })"
     two = "fetch('/act/deploy', {method: 'POST', body: 'f' + %d}).then(r => r.status)"
@@ -237,7 +247,10 @@ async def test_a_window_that_is_refused_becomes_a_dialog_with_a_button(lab: Step
     await tab.go(POST)
     await tab.shows("Nothing you entered is lost")
     assert browser.windows() == []
-    assert await tab.quiet("document.querySelector('zt-session').shadowRoot.activeElement.textContent") == "Confirm it is you"
+    assert (
+        await tab.quiet("document.querySelector('zt-session').shadowRoot.activeElement.textContent")
+        == "Confirm it is you"
+    )
     lab.wait = 0
     await tab.press("Confirm it is you")
     await browser.confirm()
@@ -249,7 +262,9 @@ async def test_a_window_that_the_browser_itself_refuses_becomes_a_dialog_too(
     lab: StepUpLab, browser: TestBrowser
 ) -> None:
     tab = await browser.tab()
-    await tab.go("(window.open('/free/x', 'theirs', 'popup'), fetch('/act/deploy', {method: 'POST'}).then(r => r.status))")
+    await tab.go(
+        "(window.open('/free/x', 'theirs', 'popup'), fetch('/act/deploy', {method: 'POST'}).then(r => r.status))"
+    )
     await tab.shows("Nothing you entered is lost")  # the app's own window has used the click up
     await tab.press("Confirm it is you")
     await browser.confirm()
@@ -356,7 +371,9 @@ async def test_requests_of_two_rules_are_asked_for_one_after_the_other(
 ) -> None:
     lab.scoped = scoped
     tab = await browser.tab()
-    await tab.go("Promise.all(['/act/deploy', '/act/delete'].map((p) => fetch(p, {method: 'POST'}).then(r => r.status)))")
+    await tab.go(
+        "Promise.all(['/act/deploy', '/act/delete'].map((p) => fetch(p, {method: 'POST'}).then(r => r.status)))"
+    )
     await browser.confirm()
     await tab.press("Confirm it is you")
     await browser.confirm()
@@ -367,7 +384,9 @@ async def test_requests_of_two_rules_are_asked_for_one_after_the_other(
 
 async def test_a_proof_that_is_good_once_is_asked_for_each_request(lab: StepUpLab, browser: TestBrowser) -> None:
     tab = await browser.tab()
-    await tab.go("Promise.all([1, 2].map((n) => fetch('/once/wipe', {method: 'POST', body: 'x' + n}).then(r => r.status)))")
+    await tab.go(
+        "Promise.all([1, 2].map((n) => fetch('/once/wipe', {method: 'POST', body: 'x' + n}).then(r => r.status)))"
+    )
     await browser.confirm()
     await tab.press("Confirm it is you")
     await browser.confirm()
@@ -376,10 +395,10 @@ async def test_a_proof_that_is_good_once_is_asked_for_each_request(lab: StepUpLa
 
 
 @pytest.mark.case("ZT-REDIR-01")
-@pytest.mark.parametrize("url", ["https://evil.test/.zt/step-up", "//evil.test/.zt/step-up", "/step-up", "/.zt/../x", "javascript:alert(1)"])
-async def test_a_challenge_that_leads_elsewhere_is_not_followed(
-    lab: StepUpLab, browser: TestBrowser, url: str
-) -> None:
+@pytest.mark.parametrize(
+    "url", ["https://evil.test/.zt/step-up", "//evil.test/.zt/step-up", "/step-up", "/.zt/../x", "javascript:alert(1)"]
+)
+async def test_a_challenge_that_leads_elsewhere_is_not_followed(lab: StepUpLab, browser: TestBrowser, url: str) -> None:
     lab.challenge_url = url
     tab = await browser.tab()
     await tab.go(POST)
@@ -484,3 +503,32 @@ async def test_a_click_joins_the_waiting_autosave_and_both_go_out(lab: StepUpLab
     assert await tab.out() == 200
     assert await tab.quiet("first") == 200
     assert len(lab.windows) == 1
+
+
+# ---- how it looks
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+async def test_nothing_is_wider_than_the_window_and_every_control_has_a_name(
+    lab: StepUpLab, browser: TestBrowser, width: int
+) -> None:
+    tab = await browser.tab()
+    await tab.page.set_viewport_size({"width": width, "height": 640})
+    await tab.background(POST)
+    await tab.shows("Your last change is waiting")
+    inside = """[...document.querySelector('zt-session').shadowRoot.querySelectorAll('*')].every((element) => {
+        const box = element.getBoundingClientRect(); return box.left >= 0 && box.right <= innerWidth && box.bottom <= innerHeight; })"""
+    await tab.until(inside)
+    await tab.press("Confirm")
+    await tab.shows("Finish in the window")
+    await tab.until(inside)
+    named = await tab.quiet(
+        """(() => { const root = document.querySelector('zt-session').shadowRoot, dialog = root.querySelector('dialog');
+        const text = (name) => root.getElementById(dialog.getAttribute(name)).textContent;
+        return [text('aria-labelledby'), text('aria-describedby'), dialog.matches(':modal')]; })()"""
+    )
+    assert named == ["Confirm it is you", await tab.quiet(
+        "`Finish in the window that just opened. ${location.host} then goes on by itself.`"
+    ), True]  # fmt: skip
+    await browser.confirm()
+    assert await tab.out() == 200

@@ -16,7 +16,6 @@ import asyncio
 import hashlib
 import json
 import math
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from aiohttp.test_utils import TestServer
 from playwright.async_api import BrowserContext, CDPSession, Page, async_playwright
 
 from tests.lab.waiting import until
+from zt_proxy.core.clock import SystemClock
 from zt_proxy.pages.scripts import SESSION_JS, SESSION_JS_URL, confirmed_headers, confirmed_page
 
 CHROMIUM = "/usr/bin/chromium"
@@ -97,6 +97,7 @@ class StepUpLab:
         self.challenged: list[str] = []
         self.asked_ahead: list[dict[str, Any]] = []
         self.activities = 0
+        self.looks = 0
         self.windows: list[str] = []
         self.session = self.session or {"who": "alice@example.com", "idle": 1800.0, "absolute": 40000.0}
 
@@ -147,7 +148,8 @@ class StepUpLab:
         return web.Response(body=confirmed_page(request.host), headers=headers)
 
     async def _session(self, request: web.Request) -> web.Response:
-        now = time.time()
+        now = SystemClock().now()
+        self.looks += 1
         if not self.session:
             return web.json_response({"signed_in": False})
         state = {
@@ -206,7 +208,9 @@ class StepUpLab:
             return self._refusal(missing)
         if kind == "once":
             self.proofs.discard(f"once/{scope}")
-        self.arrived.append(Sent(request.method, request.path, body, request.headers.get("Content-Type", ""), dict(request.headers)))
+        self.arrived.append(
+            Sent(request.method, request.path, body, request.headers.get("Content-Type", ""), dict(request.headers))
+        )
         answer = {"got": len(body), "digest": hashlib.sha256(body).hexdigest()}
         return web.json_response(answer, headers={"X-Kept": request.headers.get("X-Mine", "")})
 
@@ -277,7 +281,7 @@ class Tab:
         """What the job came to; an error as {"error": …}."""
         await self.until("window.out")
         out = await self.quiet("window.out")
-        return out["value"] if "value" in out else out if "error" in out else None
+        return out.get("value", out if "error" in out else None)
 
     async def said(self) -> str:
         """All that session.js shows."""

@@ -6,7 +6,6 @@
 import base64
 import hashlib
 from dataclasses import dataclass
-from functools import cache
 from html import escape
 from importlib.resources import files
 
@@ -63,7 +62,6 @@ def confirmed_headers() -> Headers:
     return tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
 
 
-@cache
 def confirmed_page(host: str) -> bytes:
     """Where the small window ends: it tells the tabs of `host` to look again, and closes. Who asks by hand reads it."""
     name = escape(host)

@@ -16,11 +16,11 @@
   if (location.origin === 'null' || window[MARK]) return;
 
   const native = { fetch: window.fetch, open: window.open, XHR: window.XMLHttpRequest };
-  const OWN = '/.zt/', HOST = location.host, MINUTE = 60_000;
+  const OWN = '/.zt/', HOST = location.host, MINUTE = 60000;
   const LARGE = 1 << 20; // bytes: asked for ahead instead of being sent twice
   const GESTURE = 5000; // ms a gesture counts where the browser does not say (HTML: transient activation)
-  const UNATTENDED = 10_000; // ms after the last gesture from which an unsafe request is an autosave
-  const NOTE_FOR = 120_000, PROMPT_FOR = 600_000, POLL = 1500, STALE = 480_000;
+  const UNATTENDED = 10000; // ms after the last gesture from which an unsafe request is an autosave
+  const NOTE_FOR = 120000, PROMPT_FOR = 600000, POLL = 1500, STALE = 480000;
   const clock = () => performance.now();
   const safe = (method) => /^(GET|HEAD|OPTIONS)$/i.test(method);
   const listen = (target, types, use, options) => types.forEach((type) => target.addEventListener(type, use, options));
@@ -234,7 +234,7 @@ dialog:focus-visible{outline:none}
   const toast = (title, text) => {
     const card = new Card('corner', () => card.remove());
     card.say(title, text, ['OK', () => card.remove()]);
-    setTimeout(() => card.remove(), 15_000);
+    setTimeout(() => card.remove(), 15000);
   };
 
   const openWindow = (url) => {
@@ -329,7 +329,7 @@ dialog:focus-visible{outline:none}
     }
 
     /** `opener` and `closed` say nothing where a page on the way isolates itself (COOP): so the proxy is asked. */
-    watch() { this.poll ??= setInterval(() => this.check(), POLL); }
+    watch() { if (!this.poll) this.poll = setInterval(() => this.check(), POLL); }
 
     async check() {
       const answer = await preflight(this.request);
@@ -397,7 +397,11 @@ dialog:focus-visible{outline:none}
       return prompt.join(request);
     },
     touch: () => touch(),
-    ended: () => { if (!endDismissed && banner?.about !== 'ended' && Date.now() - learnt > POLL) lookAgain(true); },
+    ended: () => {
+      if (endDismissed || banner?.about === 'ended' || clock() - toldOfEnd < POLL) return; // a poll tells it every time
+      toldOfEnd = clock();
+      lookAgain(true);
+    },
     api: null,
   };
 
@@ -632,7 +636,7 @@ dialog:focus-visible{outline:none}
 
   const IDLE_WARNING = 120, ABSOLUTE_WARNING = 300; // seconds before the end
   let state = null, learnt = 0, firstWho = null, reportedAt = clock(), unreported = false, reporter = null, timer = null;
-  let warning = null, banner = null, absoluteDismissed = 0, endDismissed = false, lastTouch = -Infinity;
+  let warning = null, banner = null, absoluteDismissed = 0, endDismissed = false, toldOfEnd = -Infinity, lastTouch = -Infinity;
 
   const left = (deadline) => deadline - state.now - (Date.now() - learnt) / 1000;
   const report = async () => {
@@ -679,7 +683,7 @@ dialog:focus-visible{outline:none}
     learnt = Date.now();
     if (!fresh.signed_in) { if (had) showEnded(); return; }
     endDismissed = false;
-    firstWho ??= fresh.who;
+    if (firstWho === null) firstWho = fresh.who;
     if (banner?.about === 'ended') closeBanner();
     if (fresh.who !== firstWho) showOther(); else if (banner?.about === 'other') closeBanner();
     judgeTime();
