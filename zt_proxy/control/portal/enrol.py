@@ -241,6 +241,17 @@ def _check_form(call: Call, enrolment: Enrolment, form: Mapping[str, str]) -> No
 
 async def _added(call: Call, enrolment: Enrolment, factor: Factor) -> Enrolment:
     """Half a login remembers that its person has just shown the new factor."""
+    session = await call.session() if enrolment.half is None else None
+    await call.portal.sessions.note(
+        "factor",
+        action="add",
+        factor=factor.id,
+        kind=factor.kind.value,
+        user=enrolment.principal.subject,
+        issuer=enrolment.principal.issuer,
+        sid=session.sid if session is not None else "",
+        client=call.client,
+    )
     if enrolment.half is None:
         return enrolment
     half = await call.portal.logins.take_half(enrolment.name, call.browser())
