@@ -137,6 +137,8 @@ class AppHost(msgspec.Struct, frozen=True):
     host: str
     origin: str
     route_names: tuple[str, ...]
+    providers: Mapping[str, str] = {}
+    """Route → the one provider whose people it takes; a route that is not here takes those of any."""
 
 
 class AuditSettings(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@ from aiohttp import web
 
 from zt_proxy.control.portal.answers import json_answer, page
 from zt_proxy.control.portal.call import Call
-from zt_proxy.control.portal.sign_in import choice, navigation_only
+from zt_proxy.control.portal.choose import choice
+from zt_proxy.control.portal.sign_in import navigation_only
 from zt_proxy.control.portal.sign_out import who
 
 JWKS_MAX_AGE = 60

@@ -5,22 +5,22 @@ app host ──hand-off──► /.zt/sign-in ──► provider ──► /.zt/
                           └── a step-up ──► /.zt/confirm ◄────┘ too weak: an own factor (`adopt`, `confirm`)
 """
 
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from zt_proxy.control.factors.types import Person
 from zt_proxy.control.identity.types import IdentityProvider
 from zt_proxy.control.portal.adopt import admit, ensure_browser, hand_over, own_level, stepped_up
-from zt_proxy.control.portal.answers import check_target, page, redirect
+from zt_proxy.control.portal.answers import check_target, redirect
 from zt_proxy.control.portal.call import Call
+from zt_proxy.control.portal.choose import address_in, choice, choose, displaced, of_the_right_provider
 from zt_proxy.control.portal.cookies import new_login_cookie
 from zt_proxy.control.session.logins import Transaction, new_transaction
 from zt_proxy.control.session.record import SessionRecord
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.handoff import Handoff, Purpose, open_handoff
 from zt_proxy.core.session import Level, Session
-from zt_proxy.pages.texts import text_of
 
 
 async def sign_in(call: Call) -> web.StreamResponse:
@@ -32,6 +32,7 @@ async def sign_in(call: Call) -> web.StreamResponse:
     step_up = await stepped_up(call, handoff)
     if handoff is not None and step_up is not None:
         return await _step_up(call, query, handoff, step_up, session)
+    session = of_the_right_provider(call, handoff, session)
     force = session is not None and handoff is not None and _must_prove(call, handoff, session)
     if session is not None and not force:
         call.portal.sessions.activity(session.sid, call.portal.clock.now())
@@ -40,11 +41,11 @@ async def sign_in(call: Call) -> web.StreamResponse:
         browser, arrived = ensure_browser(call), call.portal.clock.now()
         return redirect(call, await hand_over(call, handoff, session.sid, browser=browser, arrived=arrived))
     force = force or (handoff is not None and handoff.purpose is Purpose.REAUTH)
-    provider = _choose(call, query.get("with"), handoff, session)
+    provider = choose(call, query.get("with"), handoff, session)
     # Two browsers that sign each other out must not do so by themselves: the provider would let both through at once.
-    if provider is None or ("with" not in query and _displaced(call)):
-        return choice(call, query.get("to"), handoff)
-    hint = session.principal.email if session is not None else None
+    if provider is None or ("with" not in query and displaced(call)):
+        return choice(call, query, handoff)
+    hint = session.principal.email if session is not None else address_in(query)
     level = call.portal.settings.factors.level
     return await to_provider(call, provider, handoff, force=force, login_hint=hint, level=level)
 
@@ -150,45 +151,6 @@ def _tighter(handoff: Handoff | None) -> float | None:
 def _address(call: Call, handoff: Handoff) -> str:
     """Where the person wanted to go; asking there again makes a fresh hand-off."""
     return call.portal.app(handoff.host).origin + check_target(handoff.target)
-
-
-def _choose(call: Call, named: str | None, handoff: Handoff | None, session: Session | None) -> IdentityProvider | None:
-    """The provider to go to; None if the person has to choose first.
-
-    A step-up goes to the provider of the session it is for (FIELD 13), whatever the link says.
-    """
-    providers = call.portal.providers
-    if handoff is not None and session is not None and (named is None or handoff.purpose is Purpose.REAUTH):
-        named = session.principal.provider
-    if named is not None:
-        if named not in providers:
-            raise ClientError(Reason.PROVIDER_INVALID, "no such provider is configured", status=400)
-        return providers[named]
-    if handoff is not None and len(providers) == 1:
-        return next(iter(providers.values()))
-    return None
-
-
-def choice(call: Call, to: str | None = None, handoff: Handoff | None = None) -> web.Response:
-    """The sign-in page: the hand-off travels on unopened, still sealed."""
-
-    def link(name: str) -> str:
-        return "/.zt/sign-in?" + urlencode({"with": name} | ({} if to is None else {"to": to}), quote_via=quote)
-
-    choices = [(provider.display_name, link(name)) for name, provider in call.portal.providers.items()]
-    return page(
-        call,
-        "sign_in.html",
-        choices=choices,
-        destination=handoff.host if handoff is not None else None,
-        displaced=text_of(Reason.SESSION_DISPLACED) if _displaced(call) else None,
-    )
-
-
-def _displaced(call: Call) -> bool:
-    """The session that this browser had here gave way to one elsewhere."""
-    handle = call.handle_hash()
-    return handle is not None and call.portal.sessions.why(handle, call.host) is Reason.SESSION_DISPLACED
 
 
 async def to_provider(
