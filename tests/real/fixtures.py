@@ -116,8 +116,8 @@ def need_node(package: str) -> str:
 def oidc_provider() -> Iterator[Callable[..., RunningProvider]]:
     """Starts oidc-provider: `oidc_provider(redirect_uris=[...], issuer="https://idp.zt.test:{port}", tls={...}, ...)`.
 
-    Keywords: redirect_uris, post_logout_redirect_uris, client_id, client_secret, users, and any top-level key of
-    oidc_provider.mjs. A second call starts a second one.
+    Keywords: redirect_uris, post_logout_redirect_uris, client_id, client_secret, users, `registration` (more metadata of
+    the client), and any top-level key of oidc_provider.mjs. A second call starts a second one.
     """
     with ExitStack() as running:
 
@@ -127,6 +127,7 @@ def oidc_provider() -> Iterator[Callable[..., RunningProvider]]:
             client_id: str = "zt",
             client_secret: str = "zt-secret",
             users: dict[str, dict[str, Any]] | None = None,
+            registration: Mapping[str, Any] = {},
             **more: Any,
         ) -> RunningProvider:
             node = need_node("oidc-provider")
@@ -135,6 +136,7 @@ def oidc_provider() -> Iterator[Callable[..., RunningProvider]]:
                 "client_secret": client_secret,
                 "redirect_uris": list(redirect_uris),
                 "post_logout_redirect_uris": list(post_logout_redirect_uris),
+                **registration,
             }
             people = USERS if users is None else users
             config = {"clients": [client], "users": people, **more}

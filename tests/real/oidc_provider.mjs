@@ -5,8 +5,12 @@
 // The configuration is one JSON object, in the first argument or in OIDC_PROVIDER_CONFIG:
 //   issuer   with {port} where the port goes             host, port   where to listen (127.0.0.1, 0 = a free one)
 //   tls      {cert, key}: file names; plain http without it              algorithm    ES256 (default) or RS256
-//   clients  [{client_id, client_secret, redirect_uris, post_logout_redirect_uris}]
-//   users    {name: {password, code, groups, email, name, acr, amr}}; without `code` there is no second factor;
+//   clients  [{client_id, client_secret, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri, jwks, ...}]:
+//            RFC 7591 metadata; refresh tokens rotate and go to whoever names the grant type refresh_token
+//   par      true: authorization requests must be pushed (RFC 9126)
+//   ttl      seconds, to replace lifetimes: {AccessToken: 5}
+//   users    {name: {password, code, groups, email, name, acr, amr}}; without `code` there is no second factor; with
+//            `optional` the code may be left out;
 //            acr and amr say what the ID token attests; null leaves the claim out
 // When it answers, it writes one line of JSON to stdout: {"ready": true, "issuer": ..., "port": ...}.
 // It ends on SIGTERM, and when its stdin is closed, so that no test leaves it behind.
@@ -49,8 +53,8 @@ function same(left, right) {
 function authenticate({ username = '', password = '', code = '' }) {
   const user = Object.hasOwn(config.users, username) ? config.users[username] : undefined;
   if (!user || !same(user.password, password)) return undefined;
-  if (user.code && !same(user.code, code)) return undefined;
-  const strong = Boolean(user.code);
+  const strong = Boolean(user.code) && !(user.optional && code === '');
+  if (strong && !same(user.code, code)) return undefined;
   return {
     accountId: username,
     acr: user.acr === undefined ? (strong ? MFA : ONE_FACTOR) : user.acr ?? undefined,
@@ -89,16 +93,25 @@ function settings() {
     pkce: { required: () => true },
     responseTypes: ['code'],
     acrValues: [MFA, ONE_FACTOR],
-    scopes: ['openid', 'profile', 'email', 'groups'],
+    scopes: ['openid', 'profile', 'email', 'groups', 'offline_access'],
     claims: {
       openid: ['sub', 'groups', 'acr', 'amr', 'auth_time', 'sid'], groups: ['groups'], profile: ['name', 'preferred_username'], email: ['email', 'email_verified'],
     },
     conformIdTokenClaims: false,
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'none'],
     enabledJWA: { idTokenSigningAlgValues: ['ES256', 'RS256'] },
-    ttl: { AccessToken: 600, AuthorizationCode: 60, IdToken: 600, Interaction: 600, Session: 28800, Grant: 28800 },
+    ttl: {
+      AccessToken: 600, AuthorizationCode: 60, IdToken: 600, Interaction: 600, Session: 28800, Grant: 28800, RefreshToken: 28800, ...config.ttl,
+    },
+    issueRefreshToken: async (ctx, client) => client.grantTypeAllowed('refresh_token'),
+    rotateRefreshToken: true,
+    // The tests' relying party listens on loopback, in plain http.
+    fetch: (url, options) => { delete options.dispatcher; return globalThis.fetch(url, options); },
     interactions: { policy: policy(), url: (ctx, interaction) => `/interaction/${interaction.uid}` },
     features: {
       devInteractions: { enabled: false },
+      backchannelLogout: { enabled: true },
+      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: Boolean(config.par) },
       rpInitiatedLogout: {
         enabled: true,
         logoutSource: (ctx, form) => {
@@ -121,7 +134,7 @@ function settings() {
     // Company providers do not ask for consent to the company's own applications.
     loadExistingGrant: async (ctx) => {
       const grant = new ctx.oidc.provider.Grant({ clientId: ctx.oidc.client.clientId, accountId: ctx.oidc.session.accountId });
-      grant.addOIDCScope('openid profile email groups');
+      grant.addOIDCScope('openid profile email groups offline_access');
       await grant.save();
       return grant;
     },
@@ -160,6 +173,7 @@ const { port } = server.address();
 const issuer = config.issuer ? config.issuer.replace('{port}', port) : `http://127.0.0.1:${port}`;
 const provider = new Provider(issuer, settings());
 provider.on('server_error', (ctx, error) => console.error(error));
+provider.on('backchannel.error', (ctx, error) => console.error(error));
 const callback = provider.callback();
 server.on('request', (request, response) => (
   request.url.startsWith('/interaction/') ? interaction(provider, request, response) : callback(request, response)));

@@ -4,10 +4,14 @@ import secrets
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from yarl import URL
 
+from tests.lab.jose import ec_key
+from tests.real.fixtures import USERS
 from zt_proxy.control.identity.provider import OidcProvider
-from zt_proxy.control.settings import ProviderSettings
+from zt_proxy.control.identity.types import LoginRefused
+from zt_proxy.control.settings import ClientKeySettings, ProviderSettings
 from zt_proxy.core.clock import SystemClock
 from zt_proxy.core.keys import Secret
 from zt_proxy.core.session import Level
@@ -22,22 +26,30 @@ class Person:
 
     def __init__(self, idp, http, **settings):
         self.idp, self.http = idp, http
+        self.parties = []
+        self.use(**settings)
+        self.asked = 0
+        """How often the login page was shown."""
+        self.lazy = False
+        """Types no code."""
+
+    def use(self, **settings):
+        """Another relying party of the same provider, for the same browser."""
         values = {"acr": {"urn:zt:mfa": Level.MULTI}, "amr": {}, "client_secret": Secret("zt-secret"), **settings}
         self.party = OidcProvider(
-            ProviderSettings(name="real", display_name="Real", issuer=idp.issuer, client_id="zt", **values),
+            ProviderSettings(name="real", display_name="Real", issuer=self.idp.issuer, client_id="zt", **values),
             redirect_uri=CALLBACK,
             clock=SystemClock(),
         )
-        self.asked = 0
-        """How often the login page was shown."""
+        self.parties.append(self.party)
 
-    async def sign_in(self, username, *, max_age=None, force=False):
+    async def sign_in(self, username, *, max_age=None, force=False, level=None):
         nonce, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
         started = SystemClock().now()
         url = await self.party.authorization_url(
-            state="st", nonce=nonce, verifier=verifier, max_age=max_age, force=force
+            state="st", nonce=nonce, verifier=verifier, max_age=max_age, force=force, level=level
         )
-        back = await self._follow(URL(url, encoded=True), username)
+        back = await self.follow(URL(url, encoded=True), username)
         return await self.party.finish(
             parameters=dict(back.query),
             nonce=nonce,
@@ -46,7 +58,7 @@ class Person:
             forced_after=started if force else None,
         )
 
-    async def _follow(self, target, username):
+    async def follow(self, target, username):
         """Follow redirects and fill in the login form until the provider sends the browser away."""
         form = None
         for _ in range(12):
@@ -57,7 +69,11 @@ class Person:
                 target, form = target.join(URL(answer.headers["Location"], encoded=True)), None
                 continue
             user = self.idp.users[username]
-            form = {"username": username, "password": user["password"], "code": user.get("code", "")}
+            form = {
+                "username": username,
+                "password": user["password"],
+                "code": "" if self.lazy else user.get("code", ""),
+            }
             self.asked += 1
         raise AssertionError("the provider never sent the browser back")
 
@@ -67,14 +83,16 @@ async def at(oidc_provider):
     """`at(algorithm="RS256", ...)` gives a Person at a new provider."""
     people = []
 
-    def make(algorithm="ES256", **settings):
-        idp = oidc_provider([CALLBACK], ["https://auth.zt.test/out"], algorithm=algorithm)
+    def make(algorithm="ES256", idp=None, **settings):
+        """`idp`: keywords of the provider."""
+        idp = oidc_provider([CALLBACK], ["https://auth.zt.test/out"], algorithm=algorithm, **(idp or {}))
         people.append(Person(idp, aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)), **settings))
         return people[-1]
 
     yield make
     for person in people:
-        await person.party.close()
+        for party in person.parties:
+            await party.close()
         await person.http.close()
 
 
@@ -102,6 +120,59 @@ async def test_a_second_sign_in_uses_the_providers_session_and_a_forced_one_does
     assert forced.auth_time >= first.auth_time
     limited = await person.sign_in("max", max_age=3_600)
     assert (person.asked, limited.auth_time) == (2, forced.auth_time)
+
+
+async def test_a_step_up_asks_for_the_second_factor_and_comes_back_with_its_acr(at):
+    users = {"max": {**USERS["max"], "optional": True}}
+    person = at(idp={"users": users}, acr={})
+    person.lazy = True
+    assert (await person.sign_in("max")).acr == "urn:zt:pwd"
+    assert (await person.sign_in("max")).acr == "urn:zt:pwd"
+    assert person.asked == 1
+    person.use(acr={"urn:zt:mfa": Level.MULTI})
+    person.lazy = False
+    strong = await person.sign_in("max", level=Level.MULTI)
+    assert (person.asked, strong.acr, strong.level) == (2, "urn:zt:mfa", Level.MULTI)
+    await person.sign_in("max", level=Level.MULTI)
+    assert person.asked == 2
+
+
+async def test_a_request_is_pushed_where_the_provider_demands_it(at):
+    person = at(idp={"par": True}, par="require")
+    nonce, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
+    url = await person.party.authorization_url(state="st", nonce=nonce, verifier=verifier, max_age=None, force=False)
+    assert set(URL(url).query) == {"client_id", "request_uri"}
+    assert (await person.sign_in("rita")).principal.subject == "rita"
+
+
+async def test_the_client_proves_itself_with_a_key(at, tmp_path):
+    key = ec_key("party")
+    pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "party.pem").write_bytes(pem)
+    registration = {"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key.jwk]}}
+    settings = ClientKeySettings(tmp_path / "party.pem", key_id="party")
+    person = at(
+        idp={"registration": registration, "par": True},
+        client_auth="private_key_jwt",
+        client_key=settings,
+        client_secret=None,
+    )
+    assert (await person.sign_in("rita")).principal.subject == "rita"
+
+
+async def test_a_refresh_token_rotates_and_counts_once(at):
+    registration = {"grant_types": ["authorization_code", "refresh_token"]}
+    person = at(idp={"registration": registration}, scopes=("openid", "profile", "email", "offline_access"))
+    login = await person.sign_in("rita")
+    assert login.refresh_token is not None
+    assert 0 < login.renew_in <= 300
+    first = await person.party.renew(login.refresh_token, login.principal)
+    assert (first.principal, first.fault) == (login.principal, None)
+    second = await person.party.renew(first.token, login.principal)
+    assert len({login.refresh_token.reveal(), first.token.reveal(), second.token.reveal()}) == 3
+    for spent in (first.token, second.token):  # who uses one twice loses them all
+        with pytest.raises(LoginRefused, match="invalid_grant"):
+            await person.party.renew(spent, login.principal)
 
 
 async def test_the_logout_address_is_one_the_provider_accepts(at):
