@@ -40,7 +40,7 @@ def compile_rules(rules: RouteRules) -> Policy:
         for spec, rule in compiled
         if spec.mode is Mode.REPORT
     )
-    return Policy(rules.route, enforced, reporting, report_only=rules.mode is Mode.REPORT)
+    return Policy(rules.route, enforced, reporting, report_only=rules.mode is Mode.REPORT, provider=rules.provider)
 
 
 def compile_machines(rules: RouteRules) -> MachineRules:
@@ -50,7 +50,7 @@ def compile_machines(rules: RouteRules) -> MachineRules:
 
 def _for_machines_alone(spec: RuleSpec) -> bool:
     """The rule names integrations and no people: without it a deny for one integration would be one for everybody."""
-    return bool(spec.integrations) and not (spec.users or spec.groups or spec.claims)
+    return bool(spec.integrations) and not spec.narrowed
 
 
 def _deny_first(rules: Iterable[CompiledRule]) -> tuple[CompiledRule, ...]:
@@ -59,7 +59,7 @@ def _deny_first(rules: Iterable[CompiledRule]) -> tuple[CompiledRule, ...]:
 
 def _compile_rule(spec: RuleSpec, rules: RouteRules) -> CompiledRule:
     deny = spec.effect is RuleEffect.DENY
-    narrowed = bool(spec.users or spec.groups or spec.claims)
+    narrowed = spec.narrowed
     # Lists and a proof of identity have no meaning for strangers: an allow with them is not public, a deny still is.
     public = spec.audience is Audience.PUBLIC and (deny or (not narrowed and not _asks(spec)))
     if public or (spec.audience is not Audience.MATCHING and not narrowed):
@@ -159,14 +159,24 @@ def _subject_test(spec: RuleSpec, deny: bool) -> SubjectTest:
     A rule for `matching` people that lists nobody allows nobody and denies everybody.
     """
     users, groups = frozenset(spec.users), frozenset(spec.groups)
-    by_mail = any("@" in user for user in users)
+    emails, people = users.union(spec.emails), frozenset(spec.people)
+    providers = frozenset(spec.providers)
+    by_mail = any("@" in email for email in emails)
+    listing = bool(emails or people or groups)
     claims = tuple((name, frozenset(values)) for name, values in spec.claims.items())
-    if not users and not groups and not claims:
+    if not listing and not claims and not providers:
         return lambda _: deny
 
     def applies(principal: Principal) -> bool:
-        if users or groups:
-            listed = principal.subject in users or principal.email in users or not groups.isdisjoint(principal.groups)
+        if providers and principal.provider not in providers:
+            return False
+        if listing:
+            listed = (
+                principal.subject in users
+                or principal.email in emails
+                or not groups.isdisjoint(principal.groups)
+                or (principal.provider, principal.subject) in people
+            )
             if not listed and not (deny and by_mail and principal.email is None):
                 return False
         for name, wanted in claims:

@@ -57,7 +57,7 @@ class CompiledRule(NamedTuple):
 class Policy:
     """The rules of one route, compiled. Immutable, and safe to share between connections."""
 
-    __slots__ = ("_fitting", "_report_only", "_reporting", "_rules", "route")
+    __slots__ = ("_fitting", "_provider", "_report_only", "_reporting", "_rules", "route")
 
     def __init__(
         self,
@@ -66,12 +66,15 @@ class Policy:
         reporting: tuple[tuple[CompiledRule, tuple[CompiledRule, ...]], ...] = (),
         *,
         report_only: bool = False,
+        provider: str = "",
     ) -> None:
-        """`rules` are those in force, denies first; `reporting` has each rule in report mode with those plus itself."""
+        """`rules` are those in force, denies first; `reporting` has each rule in report mode with those plus itself.
+        `provider`: whose people alone are known here."""
         self.route = route
         self._rules = rules
         self._reporting = reporting
         self._report_only = report_only
+        self._provider = provider
         self._fitting: dict[tuple[bytes, bytes], tuple[CompiledRule, ...]] = {}
 
     def decide(self, facts: Facts) -> Decision:
@@ -83,6 +86,8 @@ class Policy:
         `route:deny:rule-denied` with `id:deny`, or `route:reauth:reauth-required` with `id:reauth`. Strangers pass
         there only where a public rule lets them, and sign in everywhere else.
         """
+        if self._provider and facts.principal is not None and facts.principal.provider != self._provider:
+            facts = replace(facts, principal=None, session=None)  # somebody else's people are strangers
         request = (facts.method, facts.path)
         rules = self._fitting.get(request)
         if rules is None:

@@ -121,7 +121,7 @@ def _judge(rules: list[_Rule]) -> Decision:
 
 def _speaks_of_every_machine(spec: RuleSpec) -> bool:
     """Public rules do; a deny also when it is for whoever is known at all, since a machine is known."""
-    narrowed = bool(spec.users or spec.groups or spec.claims or spec.integrations)
+    narrowed = bool(spec.narrowed or spec.integrations)
     if spec.effect is RuleEffect.ALLOW:
         return spec.audience is Audience.PUBLIC and not narrowed and not _asks_for_proof(spec)
     return spec.audience is Audience.PUBLIC or not narrowed

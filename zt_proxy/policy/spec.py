@@ -48,6 +48,12 @@ class RuleSpec(msgspec.Struct, frozen=True):
     groups: tuple[str, ...] = ()
     claims: Mapping[str, tuple[str, ...]] = {}
     """Each named claim must be present and have one of the values (a list claim: contain one)."""
+    providers: tuple[str, ...] = ()
+    """Names of the providers whose people the rule is for; empty: any. It narrows, as `claims` does."""
+    people: tuple[tuple[str, str], ...] = ()
+    """Provider and subject, beside `users`: two providers may call different people by one subject."""
+    emails: tuple[str, ...] = ()
+    """Verified e-mail addresses, beside `users`, that are never compared with a subject."""
     integrations: tuple[str, ...] = ()
     """Names of integrations; beside `users` and `groups` any one is enough, and `claims` say nothing about them."""
     reauth: float | None = None
@@ -58,6 +64,11 @@ class RuleSpec(msgspec.Struct, frozen=True):
     """How strong the proof has to be."""
     mode: Mode = Mode.ENFORCE
 
+    @property
+    def narrowed(self) -> bool:
+        """It speaks of some people, not of everybody."""
+        return bool(self.users or self.people or self.emails or self.groups or self.claims or self.providers)
+
 
 class RouteRules(msgspec.Struct, frozen=True):
     """The rules of one route. `case_insensitive` folds ASCII case of the path, for platforms that do."""
@@ -66,3 +77,5 @@ class RouteRules(msgspec.Struct, frozen=True):
     rules: tuple[RuleSpec, ...]
     case_insensitive: bool = False
     mode: Mode = Mode.ENFORCE
+    provider: str = ""
+    """The one provider whose people are known here; others are strangers, and are told to sign in. Empty: any."""
