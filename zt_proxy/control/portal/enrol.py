@@ -246,7 +246,7 @@ async def _added(call: Call, enrolment: Enrolment, factor: Factor) -> Enrolment:
         "factor",
         action="add",
         factor=factor.id,
-        kind=factor.kind.value,
+        factor_kind=factor.kind.value,
         user=enrolment.principal.subject,
         issuer=enrolment.principal.issuer,
         sid=session.sid if session is not None else "",
