@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from tests.lab.proxy import PORTAL, ProxyLab
+from tests.lab.proxy import PORTAL, ProxyLab, Reply, allow
+from zt_proxy.core.types import Level
 from zt_proxy.pages.scripts import SESSION_JS, SESSION_JS_URL
 
 
@@ -63,3 +64,55 @@ async def test_the_places_are_on_app_hosts_alone_and_take_no_other_method() -> N
         for path in ("/.zt/session.js", "/.zt/confirmed"):
             assert (await lab.get(path, host=PORTAL)).status == 404
             assert (await lab.get(path, method="POST", headers=b"Content-Length: 0\r\n")).status == 404
+
+
+ASK = b"Origin: https://app.test\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+
+
+async def preflight(lab: ProxyLab, cookie: bytes | None, question: bytes) -> Reply:
+    line = b"Cookie: %b\r\n" % cookie if cookie else b""
+    return await lab.send(
+        b"POST /.zt/preflight HTTP/1.1\r\nHost: app.test\r\n" + line + ASK % (len(question), question)
+    )
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+async def test_a_page_that_asks_is_told_where_a_small_window_can_sign_in(signed_in: bool) -> None:
+    async with ProxyLab() as lab:
+        cookie = await lab.sign_in() if signed_in else None
+        reply = await preflight(lab, cookie, b'{"method":"GET","path":"/x","renew":true}')
+        challenge = reply.header("zt-challenge") or ""
+        assert reply.status == 401
+        assert challenge.startswith('login; url="/.zt/step-up?to=')
+        made = (reply.header("set-cookie") or "").partition(";")[0].encode()
+        url = challenge.partition('"')[2].rstrip('"')
+        window = b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Site: same-origin\r\n"
+        onward = await lab.get(url + "&window=1", b"; ".join(filter(None, (cookie, made))), window)
+        assert onward.status in {302, 303}
+        assert (onward.header("location") or "").startswith("https://auth.test/.zt/sign-in?to=")
+
+
+async def test_the_request_itself_is_told_no_place_to_sign_in_and_a_live_session_passes() -> None:
+    async with ProxyLab() as lab:
+        reply = await lab.get("/x", headers=b"Sec-Fetch-Mode: cors\r\n")
+        assert (reply.status, reply.header("zt-challenge")) == (401, None)
+        assert (await preflight(lab, await lab.sign_in(), b'{"method":"GET","path":"/x"}')).status == 204
+
+
+async def test_requests_that_one_proof_is_good_for_name_the_same_scope() -> None:
+    rules = (
+        allow("deploy", methods=["POST"], paths=["/flows"], level=Level.PHISHING_RESISTANT),
+        allow("wipe", methods=["DELETE"], level=Level.PHISHING_RESISTANT),
+    )
+    async with ProxyLab(rules=rules) as lab:
+        cookie = await lab.sign_in()
+        scopes = []
+        for question in (
+            b'{"method":"POST","path":"/flows"}',
+            b'{"method":"POST","path":"/flows?x"}',
+            b'{"method":"DELETE","path":"/"}',
+        ):
+            reply = await preflight(lab, cookie, question)
+            scopes.append((reply.header("zt-challenge") or "").partition("scope=")[2])
+        assert scopes[0] == scopes[1] != scopes[2]
+        assert all(len(scope) == 18 for scope in scopes)

@@ -535,6 +535,8 @@ class Gateway:
         self._record(x, "", INTERNAL)
         if decision.effect is Effect.ALLOW:
             self.responder.nothing(x)
+        elif decision.challenge is ChallengeKind.LOGIN and not about.route.settings.machines_only:
+            self.responder.sign_in(x, decision, about, anew=question.renew)
         else:
             self.responder.decline(x, decision, about)
         self.finish(x, None)

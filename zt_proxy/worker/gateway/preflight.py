@@ -28,6 +28,8 @@ class Question(msgspec.Struct, frozen=True):
     method: str
     path: str
     """Path and query, as they would stand in the request line."""
+    renew: bool = False
+    """The session nears its end: where can the person sign in again, in a window?"""
 
 
 _decoder = msgspec.json.Decoder(Question)
@@ -69,6 +71,9 @@ def decide(
         if decision.challenge is ChallengeKind.LOGIN:
             decision = Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN)
         return decision, About(route, method, path)
+    if question.renew:
+        challenge = Decision(Effect.CHALLENGE, Reason.LOGIN_REQUIRED, challenge=ChallengeKind.LOGIN)
+        return challenge, About(route, method, path)
     session = found.session
     decision = route.policy.decide(Facts(now, route.name, method, path, x.client, session.principal, session))
     if decision.effect is Effect.ALLOW and route.limits_session:

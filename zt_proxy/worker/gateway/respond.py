@@ -4,6 +4,7 @@ Who gets which "no": a navigation gets a redirect to the sign-in or a page, ever
 problem+json (RFC 9457) and WWW-Authenticate (RFC 6750, RFC 9470). Background requests never start a login.
 """
 
+import hashlib
 import math
 import secrets
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from zt_proxy.core.errors import Reason, ZtError
 from zt_proxy.core.handoff import Handoff, Purpose, seal_handoff
 from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.keys import KeyRing
-from zt_proxy.core.session import Level, request_of
+from zt_proxy.core.session import Level, request_of, unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision
 from zt_proxy.pages.denial import PAGE_HEADERS, denial_page
 from zt_proxy.pages.texts import text_of
@@ -37,11 +38,11 @@ LOGIN_LIFETIME = 600.0
 """Seconds in which a person has to come back from the sign-in."""
 LONGEST_TARGET = 2048
 """Longer return addresses come back to the route's prefix: a hand-off has to fit a URL."""
+ANEW = 1.0
+"""Seconds that the portal's session may have lasted where a new one is wanted."""
 DRAINED = 64 * 1024
 """Bytes of an unread body that are read and thrown away, so that the connection can be kept."""
-ENDED = frozenset(
-    (Reason.SESSION_UNKNOWN, Reason.SESSION_EXPIRED, Reason.SESSION_IDLE, Reason.SESSION_DISPLACED)
-)
+ENDED = frozenset((Reason.SESSION_UNKNOWN, Reason.SESSION_EXPIRED, Reason.SESSION_IDLE, Reason.SESSION_DISPLACED))
 """Why a session that was there is not there any more."""
 NOT_KEPT = "Your form was not sent. Confirm that it is you, then go back to it and send it again."
 PROBLEM_TYPE = "https://zt-proxy.dev/reasons#"
@@ -170,7 +171,20 @@ class Responder:
         """204 No Content, and not to be kept."""
         self._send(x, 204, [], _REDIRECT_LINES, b"")
 
-    def handoff(self, x: Exchange, decision: Decision, about: About, target: bytes, cookie: bytes) -> str:
+    def sign_in(self, x: Exchange, decision: Decision, about: About, *, anew: bool) -> None:
+        """401 to the script of a page that asked ahead: nobody is signed in, or (`anew`) a new session is wanted.
+
+        A small window does it, and the page stays. Who only tried the request itself is told no such place.
+        """
+        cookie, headers = self._login_cookie_of(x)
+        sealed = self.handoff(x, decision, about, about.route.prefix, cookie, anew=anew)
+        value = f'login; url="/.zt/step-up?to={quote(sealed)}"'.encode()
+        headers += [self._bearer("invalid_token"), (b"zt-challenge", value)]
+        self._no(x, 401, decision.reason, "", headers, login_url=self._portal.origin + "/.zt/sign-in")
+
+    def handoff(
+        self, x: Exchange, decision: Decision, about: About, target: bytes, cookie: bytes, *, anew: bool = False
+    ) -> str:
         """A sealed note for the portal: what this browser has to prove, and where it comes back to.
 
         `cookie` stands for the browser. For a step-up it is the session's own: whatever else this browser is asked at
@@ -189,7 +203,7 @@ class Responder:
             max_age=decision.max_age,
             reason=decision.reason.value,
             idle=settings.idle_timeout or 0.0,
-            absolute=settings.absolute_timeout or 0.0,
+            absolute=ANEW if anew else settings.absolute_timeout or 0.0,
             sid=x.session.session.sid if reauth and x.session is not None else "",
             level=decision.level,
             request=request_of(about.method, about.path) if decision.once else "",
@@ -215,7 +229,8 @@ class Responder:
         if browser.may_prompt(x.head):
             fresh = f"; max-age={age}" if age is not None else ""
             once = "?1" if decision.once else "?0"
-            value = f'step-up; url="{path}"; level="{decision.level.word}"{fresh}; once={once}'
+            scope = hashlib.sha256(unlock_key(about.route.name, decision.rule).encode()).hexdigest()[:16]
+            value = f'step-up; url="{path}"; level="{decision.level.word}"{fresh}; once={once}; scope="{scope}"'
             headers.append((b"zt-challenge", value.encode()))
         missing = Missing(
             f"{self._portal.origin}/.zt/sign-in?to={sealed}", f"https://{x.host}{path}", decision.level.word, age
