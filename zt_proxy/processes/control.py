@@ -220,7 +220,7 @@ class Control(Generic[L]):
 
     def notes(self) -> tuple[str, ...]:
         """What is not as it should be, though control does its work: no reason to send traffic elsewhere."""
-        return self.revocation.problems()
+        return (*self.revocation.problems(), *self.refresher.problems())
 
     async def _rotate_keys(self) -> None:
         while True:

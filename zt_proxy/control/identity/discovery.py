@@ -151,6 +151,11 @@ class Discovery:
                 return self._metadata
             raise
 
+    @property
+    def known(self) -> Metadata | None:
+        """What was fetched last, however old; never asks."""
+        return self._metadata
+
     def cancel(self) -> None:
         self._flight.cancel()
 

@@ -185,14 +185,10 @@ class OidcProvider(IdentityProvider):
         verified = await self._verifier.verify(token, LOGOUT_TOKEN)
         return read_logout(verified.claims, self._settings, self._clock.now())
 
-    async def frame_origins(self) -> tuple[str, ...]:
+    def frame_origins(self) -> tuple[str, ...]:
         """See IdentityProvider."""
-        urls = [self.issuer]
-        try:
-            metadata = await self._discovery.get()
-        except ProviderError as error:
-            log.warning("provider origins unknown", provider=self.name, detail=error.detail)
-        else:
+        urls, metadata = [self.issuer], self._discovery.known
+        if metadata is not None:
             urls += [metadata.authorization_endpoint, metadata.end_session_endpoint or self.issuer]
         parts = (urlsplit(url) for url in urls)
         return tuple(dict.fromkeys(f"{part.scheme}://{part.netloc}" for part in parts))

@@ -36,6 +36,8 @@ TICK = 1.0
 REST = 2.0
 LONGEST_REST = 300.0
 """Seconds, doubled from `REST` on, for which a provider that does not answer is left alone; then one asks first."""
+NOTED = 3
+"""Failures in a row after which the operator is told."""
 AGAIN = 120.0
 """Seconds until a session is tried again whose refresh went wrong in a way that may be its own."""
 STORE_AGAIN = 2.0
@@ -122,6 +124,11 @@ class Refresher:
         for provider in providers:
             turn = self._turns[provider.name] = before.get(provider.name) or _Turn(provider)
             turn.provider = provider
+
+    def problems(self) -> tuple[str, ...]:
+        """Providers that do not answer: what is known of their people grows old."""
+        down = (turn for turn in self._turns.values() if turn.failures >= NOTED)
+        return tuple(f"provider {turn.provider.name} does not answer: groups are as they were" for turn in down)
 
     async def run(self) -> None:
         """Look each second who is due, until cancelled."""

@@ -121,9 +121,9 @@ class InTurn(IdentityProvider):
         """See IdentityProvider. Asks for keys at most, and for those once for all who wait."""
         return await self._provider.logout_notice(token)
 
-    async def frame_origins(self) -> tuple[str, ...]:
+    def frame_origins(self) -> tuple[str, ...]:
         """See IdentityProvider."""
-        return await self._provider.frame_origins()
+        return self._provider.frame_origins()
 
     async def close(self) -> None:
         """See IdentityProvider."""

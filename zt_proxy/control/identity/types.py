@@ -136,8 +136,8 @@ class IdentityProvider(Protocol):
         """
         ...
 
-    async def frame_origins(self) -> tuple[str, ...]:
-        """Whose pages may show the front-channel logout in a frame. Never fails for the provider's sake."""
+    def frame_origins(self) -> tuple[str, ...]:
+        """Whose pages may show the front-channel logout in a frame. Never asks: strangers can call for it."""
         ...
 
     async def close(self) -> None:

@@ -61,7 +61,7 @@ async def front_channel(call: Call) -> web.StreamResponse:
     ended = await call.portal.sessions.at_provider.end(issuer, sid)
     log.info("signed out in the front channel", issuer=issuer, sessions=ended, request_id=call.request_id)
     response = page(call, "signed_out.html")
-    origins = " ".join(await providers[0].frame_origins())
+    origins = " ".join(providers[0].frame_origins())
     policy = response.headers["Content-Security-Policy"]
     response.headers["Content-Security-Policy"] = policy.replace("frame-ancestors 'none'", f"frame-ancestors {origins}")
     del response.headers["X-Frame-Options"]  # knows no list of origins; frame-ancestors overrides it anyway

@@ -375,6 +375,7 @@ async def test_a_provider_that_is_down_is_asked_by_one_ever_more_rarely(here: Wo
         await refresher.settled()
         here.clock.advance(1.0)
     assert crowd.tries.total() < AT_ONCE + 30
+    assert refresher.problems() == ("provider corp does not answer: groups are as they were",)
     crowd.down = False
     here.clock.advance(LONGEST_REST)
     await refresher.tick()
@@ -382,6 +383,7 @@ async def test_a_provider_that_is_down_is_asked_by_one_ever_more_rarely(here: Wo
     await refresher.tick()
     await refresher.settled()
     assert len(crowd.waiting) == 1_000 - 1 - AT_ONCE
+    assert refresher.problems() == ()
 
 
 async def test_a_reload_asks_about_nobody_twice(here: World) -> None:

@@ -176,3 +176,18 @@ async def test_the_signed_out_page_is_not_shown_to_somebody_who_is_signed_in(lab
     browser = lab.browser()
     await browser.sign_in()
     assert (await browser.get(PORTAL, "/.zt/signed-out")).location == "/"
+
+
+async def test_with_several_providers_each_session_goes_to_its_own(tmp_path: Path) -> None:
+    async with PortalLab(tmp_path, providers=("corp", "partner")) as lab:
+        lab.providers["partner"].end_session = "https://partner.example/bye"
+        for name, address in (("corp", "https://idp.example/logout"), ("partner", "https://partner.example/bye")):
+            browser = lab.browser()
+            begun = await browser.get(PORTAL, f"/.zt/sign-in?with={name}&to={browser.handoff()}")
+            await browser.follow(await browser.back(parse_qs(urlsplit(begun.location).query)["state"][0]))
+            session = await browser.session()
+            assert session is not None
+            assert session.principal.provider == name
+            form = urlencode({"token": await browser.sign_out_token()})
+            answer = await browser.request("POST", PORTAL, "/.zt/sign-out", headers=FORM, data=form)
+            assert answer.location.partition("?")[0] == address
