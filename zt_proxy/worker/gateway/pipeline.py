@@ -30,7 +30,7 @@ from zt_proxy.worker.gateway.machines import Machines
 from zt_proxy.worker.gateway.respond import ENDED, LONGEST_TARGET, About, Responder, is_machine
 from zt_proxy.worker.gateway.routes import NewRelay, Route, RouteTable
 from zt_proxy.worker.gateway.streams import WebSocketTunnel
-from zt_proxy.worker.gateway.timeouts import route_challenge
+from zt_proxy.worker.gateway.timeouts import reported, route_challenge
 from zt_proxy.worker.identify.assertion import AssertionSigner
 from zt_proxy.worker.identify.integrations import KnownMachine
 from zt_proxy.worker.identify.session import CachedSession, SessionCache
@@ -620,6 +620,8 @@ class Gateway:
             self._wait(x, self._preflight(x, found))
             return
         self._record(x, "", INTERNAL)
+        if permit.place is InternalPlace.ACTIVITY and x.session is not None:
+            reported(self.routes.at(x.host), x.session, self.sessions, x.at)
         sid = x.session.session.sid if x.session is not None else None
         identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)
         request = outgoing.portal_head(x, x.target, identity, self._own_pairs(cookie))

@@ -1,6 +1,6 @@
 """Host and path → route. Compiled once; a look-up costs one dict access per path segment, however many routes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.policy.engine import Policy
@@ -103,6 +103,10 @@ class RouteTable:
 
     def knows(self, host: str) -> bool:
         return host in self._hosts or host == self.portal_host
+
+    def at(self, host: str) -> Iterable[Route]:
+        """Every route of a host; none for a host that is not known."""
+        return self._hosts.get(host, {}).values()
 
     def match(self, host: str, path: bytes) -> Route:
         """The route with the longest prefix of whole segments.

@@ -4,6 +4,8 @@ Once a route found a session idle, that stays true until the person proved thems
 elsewhere, or on the way to the portal, does not undo it.
 """
 
+from collections.abc import Iterable
+
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import Level, Proof, unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision, Effect
@@ -33,3 +35,11 @@ def route_challenge(route: Route, entry: CachedSession, sessions: SessionCache, 
         del sessions.idle_at[session.sid, route.name]
         return None
     return _IDLE
+
+
+def reported(routes: Iterable[Route], entry: CachedSession, sessions: SessionCache, now: float) -> None:
+    """A page of this host says that a person is active: so they are, except for a route that was idle by then."""
+    for route in routes:
+        if route.limits_session:
+            route_challenge(route, entry, sessions, now)
+    sessions.active(entry, now)
