@@ -201,7 +201,7 @@ class Factors:
     async def may_enrol(self, who: Person, proof: Proof, *, this_login: bool = False) -> Reason | None:
         """Why this proof of identity adds no factor: ENROLMENT_NOT_FRESH, ENROLMENT_NOT_GRANTED, or MFA_REQUIRED for
         one below `enrolment_level`; None: it does. `this_login`: it was made in the sign-in that is under way."""
-        return (await self._judge(who, proof, this_login)).refused
+        return (await self._judge(who, proof, this_login))[0].refused
 
     async def enrolment_level(self, who: Person) -> Level:
         """How strong a proof adds a factor without an administrator's permission."""
@@ -211,7 +211,7 @@ class Factors:
         self, who: Person, display_name: str, proof: Proof, *, this_login: bool = False, purpose: bytes = b""
     ) -> PasskeyChallenge:
         """For `navigator.credentials.create()`. Raises ClientError, also with what `may_enrol` says."""
-        needs_grant = await self._begin(who, FactorKind.PASSKEY, proof, this_login)
+        await self._permit(who, FactorKind.PASSKEY, proof, this_login)
         person = self._vault.person(who)
         rows = [row for row in await self._store.of(person) if row.kind is FactorKind.PASSKEY]
         have = [kept.passkey for kept in map(self._shelf.open, rows) if kept is not None and kept.passkey is not None]
@@ -223,7 +223,7 @@ class Factors:
             name=label(display_name, who.email or who.subject),
             have=have,
         )
-        pending = Pending(purpose, challenge, needs_grant=needs_grant)
+        pending = Pending(purpose, challenge, level=proof.level)
         return PasskeyChallenge(options, await self._shelf.put(person, FactorKind.PASSKEY, pending, CHALLENGE_LIFETIME))
 
     async def add_passkey(
@@ -242,7 +242,7 @@ class Factors:
             )
             kept = Kept(label(name, NAMES[FactorKind.PASSKEY]), key)
             row = self._shelf.row(who, FactorKind.PASSKEY, kept, counter, passkeys.credential_hash(key.credential_id))
-            return await self._add(who, row, needs_grant=pending.needs_grant)
+            return await self._add(who, row, pending.level)
         except ClientError as error:
             _refused(who, FactorKind.PASSKEY, error)
             raise
@@ -251,9 +251,9 @@ class Factors:
         self, who: Person, account_name: str, proof: Proof, *, this_login: bool = False, purpose: bytes = b""
     ) -> NewTotp:
         """A new secret to scan. Raises as `begin_passkey`."""
-        needs_grant = await self._begin(who, FactorKind.TOTP, proof, this_login)
+        await self._permit(who, FactorKind.TOTP, proof, this_login)
         account = label(account_name, who.email or who.subject)
-        pending = Pending(purpose, secret=totp.new_secret(), account=account, needs_grant=needs_grant)
+        pending = Pending(purpose, secret=totp.new_secret(), account=account, level=proof.level)
         token = await self._shelf.put(self._vault.person(who), FactorKind.TOTP, pending, ENROLMENT_LIFETIME)
         return totp.present(token, pending.secret, account, self._settings.rp_name)
 
@@ -276,7 +276,7 @@ class Factors:
             raise FactorRefused(Reason.FACTOR_WRONG, "wrong code")
         kept = Kept(label(name, NAMES[FactorKind.TOTP]), secret=pending.secret)
         row = self._shelf.row(who, FactorKind.TOTP, kept, step, None)
-        return await self._add(who, row, needs_grant=pending.needs_grant, token=hash_of(token))
+        return await self._add(who, row, pending.level, token=hash_of(token))
 
     async def new_recovery_codes(self, who: Person) -> tuple[str, ...]:
         """Ten codes to show once; those of before are dead. The caller has asked for a fresh proof.
@@ -312,32 +312,39 @@ class Factors:
 
     # parts
 
-    async def _judge(self, who: Person, proof: Proof, this_login: bool) -> enrolment.Verdict:
-        now = self._clock.now()
-        return enrolment.judge(
-            await self.of(who),
+    async def _judge(self, who: Person, proof: Proof, this_login: bool) -> tuple[enrolment.Verdict, frozenset[str]]:
+        """With the factors in whose light it was judged."""
+        have, now = await self.of(who), self._clock.now()
+        verdict = enrolment.judge(
+            have,
             proof,
             this_login=this_login,
             granted=await self._store.has_grant(self._vault.names(who), now),
             must_be_granted=self._settings.enrolment == "grant",
             now=now,
         )
+        return verdict, frozenset(each.id for each in have)
 
-    async def _begin(self, who: Person, kind: FactorKind, proof: Proof, this_login: bool) -> bool:
+    async def _permit(
+        self, who: Person, kind: FactorKind, proof: Proof, this_login: bool
+    ) -> tuple[enrolment.Verdict, frozenset[str]]:
         self._accept(kind)
-        verdict = await self._judge(who, proof, this_login)
+        verdict, have = await self._judge(who, proof, this_login)
         if verdict.refused is not None:
             status = 401 if verdict.refused is Reason.ENROLMENT_NOT_FRESH else 403
             raise ClientError(verdict.refused, f"a {kind.value} cannot be added now", status=status)
-        return verdict.needs_grant
+        return verdict, have
 
     def _accept(self, kind: FactorKind) -> None:
         if kind not in self._shelf.accepted:
             raise ClientError(Reason.FACTOR_NOT_ACCEPTED, f"identity.mfa.accept has no {kind.value}", status=403)
 
-    async def _add(self, who: Person, row: FactorRow, *, needs_grant: bool, token: bytes | None = None) -> Factor:
-        needs_grant = needs_grant or self._settings.enrolment == "grant"
-        await self._store.add(row, self._vault.owner(who), needs_grant=needs_grant, now=row.created, token=token)
+    async def _add(self, who: Person, row: FactorRow, level: Level, *, token: bytes | None = None) -> Factor:
+        """By the proof of this level with which it began, judged by what the person has by now: whoever began with a
+        password before the owner's first factor was there does not end it afterwards."""
+        verdict, have = await self._permit(who, row.kind, Proof(row.created, level), this_login=True)
+        owner, needs_grant = self._vault.owner(who), verdict.needs_grant
+        await self._store.add(row, owner, have=have, needs_grant=needs_grant, now=row.created, token=token)
         log.info("factor added", factor=row.id, kind=row.kind.value, subject=who.subject)
         return self._shelf.factor(row)
 

@@ -121,23 +121,26 @@ class FactorStore:
         row: FactorRow,
         owner: PersonRow,
         *,
+        have: frozenset[str],
         needs_grant: bool,
         now: float,
         token: bytes | None = None,
     ) -> None:
         """A new factor, which uses up `token` (a challenge that is still there) and a grant, if there is one.
 
-        Raises ClientError: FACTOR_UNKNOWN (the token is gone), ENROLMENT_NOT_GRANTED, FACTOR_TOO_MANY, and
-        FACTOR_NOT_ACCEPTED for a passkey that somebody has already.
+        Raises ClientError: FACTOR_UNKNOWN (the token is gone), ENROLMENT_NOT_FRESH if the person's factors are not
+        `have` any more, ENROLMENT_NOT_GRANTED, FACTOR_TOO_MANY, FACTOR_NOT_ACCEPTED for a passkey that somebody has.
         """
 
         def work(db: sqlite3.Connection) -> None:
             if token is not None and _take(db, token, row.person, row.kind, now) is None:
                 raise unknown("this enrolment took too long, or it is done")
+            rows = _rows(db, row.person)
+            if {each.id for each in rows} != have:
+                raise ClientError(Reason.ENROLMENT_NOT_FRESH, "another factor came in between", status=401)
             if not _take_grant(db, owner.names, now) and needs_grant:
                 raise ClientError(Reason.ENROLMENT_NOT_GRANTED, "nobody granted this enrolment", status=403)
-            have = db.execute("SELECT COUNT(*) FROM factors WHERE person=? AND kind=?", (row.person, row.kind))
-            if have.fetchone()[0] >= MOST[row.kind]:
+            if [each.kind for each in rows].count(row.kind) >= MOST[row.kind]:
                 raise ClientError(Reason.FACTOR_TOO_MANY, f"{MOST[row.kind]} of this kind already", status=409)
             if db.execute("SELECT 1 FROM factors WHERE credential=?", (row.credential,)).fetchone() is not None:
                 raise ClientError(Reason.FACTOR_NOT_ACCEPTED, "this passkey is known already", status=409)

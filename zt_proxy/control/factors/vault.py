@@ -9,6 +9,7 @@ from zt_proxy.control.factors.store import ChallengeRow, FactorRow, PersonRow
 from zt_proxy.control.factors.types import Person
 from zt_proxy.control.session.record import name_hash, sealed_now, subject_hash
 from zt_proxy.core.keys import KeyRing
+from zt_proxy.core.session import Level
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -31,8 +32,8 @@ class Pending(msgspec.Struct, frozen=True):
     challenge: bytes = b""
     secret: str = ""
     account: str = ""
-    needs_grant: bool = False
-    """Of an enrolment: a permission has to be used up by it."""
+    level: Level = Level.SINGLE
+    """Of an enrolment: the proof that permitted it."""
 
     def __repr__(self) -> str:
         return "Pending(…)"

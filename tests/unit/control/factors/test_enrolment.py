@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import pyotp
 import pytest
 
 from tests.lab.authenticator import BE, BS, UP, UV, Authenticator
@@ -52,6 +53,28 @@ async def test_whoever_has_a_passkey_uses_it_to_add_another_factor(world: Factor
     assert await world.factors.may_enrol(ALICE, world.proof(Level.PHISHING_RESISTANT)) is None
 
 
+async def test_whoever_began_with_a_password_does_not_end_it_after_the_owner_has_a_factor(world: FactorWorld) -> None:
+    single = world.proof(Level.SINGLE)
+    passkey = await world.factors.begin_passkey(ALICE, "Alice", single)
+    app = await world.factors.begin_totp(ALICE, "Alice", single)
+    credential = Authenticator().create(passkey.options_json, ORIGIN)
+    code = pyotp.TOTP(app.secret_base32.replace(" ", "")).at(world.clock.now())
+    owners = await world.enrol_passkey()
+    assert await refusal(world.factors.add_passkey(ALICE, passkey.token, credential)) is Reason.MFA_REQUIRED
+    assert await refusal(world.factors.add_totp(ALICE, app.token, code)) is Reason.MFA_REQUIRED
+    assert [factor.id for factor in await world.factors.of(ALICE)] == [owners.id]
+
+
+async def test_of_several_first_factors_at_once_one_is_the_first(world: FactorWorld) -> None:
+    single = world.proof(Level.SINGLE)
+    begun = [await world.factors.begin_passkey(ALICE, "Alice", single) for _ in range(8)]
+    made = [(each.token, Authenticator().create(each.options_json, ORIGIN)) for each in begun]
+    adding = (world.factors.add_passkey(ALICE, token, credential) for token, credential in made)
+    results = await asyncio.gather(*adding, return_exceptions=True)
+    assert sum(isinstance(result, Factor) for result in results) == 1
+    assert len(await world.factors.of(ALICE)) == 1
+
+
 async def test_an_administrator_helps_somebody_who_lost_their_passkey_once(world: FactorWorld) -> None:
     await world.enrol_passkey()
     await world.factors.grant("ALICE@example.com", world.clock.now() + 3_600)
@@ -61,7 +84,7 @@ async def test_an_administrator_helps_somebody_who_lost_their_passkey_once(world
     both = [await world.factors.begin_passkey(ALICE, "Alice", multi) for _ in range(2)]
     new = [Authenticator().create(each.options_json, ORIGIN) for each in both]
     await world.factors.add_passkey(ALICE, both[0].token, new[0])
-    assert await refusal(world.factors.add_passkey(ALICE, both[1].token, new[1])) is Reason.ENROLMENT_NOT_GRANTED
+    assert await refusal(world.factors.add_passkey(ALICE, both[1].token, new[1])) is Reason.MFA_REQUIRED
     assert await world.factors.may_enrol(ALICE, multi) is Reason.MFA_REQUIRED
 
 
