@@ -12,7 +12,7 @@ async def test_a_background_request_that_needs_a_fresh_proof_names_where_to_give
         browser.cookies(APP).pop(LOGIN)
         asked = await browser.fetch(HOME + "/deploy", "POST")
         assert (asked.status, asked.reply.problem["reason"]) == (401, "reauth-required")
-        assert LOGIN in browser.cookies(APP), "the way back is bound to this browser"
+        assert LOGIN not in browser.cookies(APP), "the way back is bound to the session"
         page = await browser.visit(asked.reply.problem["login_url"])
         assert (page.status, page.url) == (200, HOME + "/")
         assert (await browser.fetch(HOME + "/deploy", "POST")).status == 200
@@ -24,7 +24,7 @@ async def test_that_address_is_of_no_use_to_another_browser() -> None:
         await w.lab.advance(10 * MINUTE)
         asked = await browser.fetch(HOME + "/deploy", "POST")
         page = await other.visit(asked.reply.problem["login_url"])
-        assert (page.status, page.hosts[-1]) == (400, APP)
+        assert (page.status, page.hosts[-1]) == (403, APP)
         assert (await browser.fetch(HOME + "/deploy", "POST")).reply.problem["reason"] == "reauth-required"
 
 
