@@ -92,6 +92,18 @@ async def test_signing_out_ends_both_sessions(browser, builtin):  # noqa: F811
     await page.get_by_label("User name").wait_for()
 
 
+async def test_signing_out_at_the_provider_signs_out_of_the_app(browser, builtin):  # noqa: F811
+    page = await sign_in(browser, builtin, "vera")
+    await page.get_by_text("Vera Voss").first.wait_for()
+    at_provider = await page.context.new_page()
+    await at_provider.goto(builtin.issuer + "/logout")
+    await at_provider.get_by_role("button", name="Sign out").click()
+    await at_provider.get_by_text("You are signed out").wait_for()
+    await page.goto(builtin.app_url)
+    await page.get_by_label("User name").wait_for()
+    assert "signed out by the provider" in (builtin.folder / "proxy.log").read_text()
+
+
 @pytest.mark.real
 async def test_node_red_is_edited_and_deployed_and_its_debug_message_arrives(browser, node_red_demo):  # noqa: F811
     page = await sign_in(browser, node_red_demo, "rita")
