@@ -1,7 +1,7 @@
 """What a person sees of themselves, and what they can change: sessions, devices, factors.
 
 Everything is a plain form with a token bound to this browser's session. What is named in a form is looked up among the
-person's own; what is somebody else's does not exist (ZT-ADMIN-05). What weakens the account needs a fresh proof.
+person's own; what is somebody else's does not exist. What weakens the account needs a fresh proof.
 """
 
 from collections.abc import Mapping
