@@ -98,39 +98,48 @@
     }
   }
 
-  let busy = false;
+  // One ceremony at a time, and the newest counts: what began by itself may hang behind a window that nobody sees.
+  let current = null;
 
   async function run(work, adding, quiet) {
-    if (busy) return;
-    busy = true;
-    button.disabled = true;
+    if (current) current.abort();
+    const mine = new AbortController();
+    current = mine;
     say("");
     try {
-      await work();
+      await work(mine.signal);
     } catch (error) {
+      if (current !== mine) return;
+      current = null;
       if (!quiet || error instanceof Said) say(reason(error, adding));
-      busy = false;
-      button.disabled = false;
     }
   }
 
-  async function confirmed(query) {
+  async function confirmed(query, signal) {
     const asked = await post("/.zt/confirm/options", query, {});
-    const credential = await navigator.credentials.get({ publicKey: request(asked.options) });
-    const sent = { token: asked.token, credential: plain(credential) };
-    const { location } = await post("/.zt/confirm/passkey", query, sent);
+    signal.throwIfAborted();
+    const credential = await navigator.credentials.get({ publicKey: request(asked.options), signal });
+    button.disabled = true;
+    const { location } = await sent("/.zt/confirm/passkey", query, asked.token, credential, "");
     window.location.replace(location);
   }
 
-  async function added(query) {
+  async function added(query, signal) {
     const asked = await post("/.zt/enrol/options", query, {});
-    const credential = await navigator.credentials.create({ publicKey: creation(asked.options) });
-    await post("/.zt/enrol/passkey", query, {
-      token: asked.token,
-      credential: plain(credential),
-      name: byId("name").value,
-    });
+    signal.throwIfAborted();
+    const credential = await navigator.credentials.create({ publicKey: creation(asked.options), signal });
+    button.disabled = true;
+    await sent("/.zt/enrol/passkey", query, asked.token, credential, byId("name").value);
     byId("codes").submit();
+  }
+
+  async function sent(path, query, token, credential, name) {
+    try {
+      return await post(path, query, { token, credential: plain(credential), name });
+    } catch (error) {
+      button.disabled = false;
+      throw error;
+    }
   }
 
   function passkeys() {
@@ -143,7 +152,7 @@
       say("This browser does not know passkeys, or the address is not https.");
       return;
     }
-    const work = () => (adding ? added : confirmed)(place.dataset.query);
+    const work = (signal) => (adding ? added : confirmed)(place.dataset.query, signal);
     button.addEventListener("click", () => run(work, adding, false));
     if (adding) byId("name").addEventListener("keydown", (event) => event.key === "Enter" && button.click());
     if ("auto" in place.dataset && document.visibilityState === "visible") run(work, adding, true);
