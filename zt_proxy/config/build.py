@@ -10,11 +10,12 @@ from zt_proxy.config import build_identity, build_machines, build_mfa, names, se
 from zt_proxy.config.certificates import dns_names
 from zt_proxy.config.files import cores, files, references
 from zt_proxy.config.load import Loaded
+from zt_proxy.config.people import people_of
 from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
 from zt_proxy.config.requirements import needs_of
 from zt_proxy.config.schema import Listener, Schema
 from zt_proxy.config.schema_mail import Mail
-from zt_proxy.config.schema_routes import Match, Require, Route, Rule, To
+from zt_proxy.config.schema_routes import Match, Route, Rule, To
 from zt_proxy.config.secrets import resolve
 from zt_proxy.control.settings import (
     AppHost,
@@ -157,9 +158,14 @@ def _control(
         socket=portal.socket,
         state_dir=folders.state,
         runtime_dir=folders.runtime,
-        providers=tuple(build_identity.provider(name, provider, loaded.base) for name, provider in providers.items()),
+        providers=tuple(build_identity.provider(name, providers, loaded.base) for name in providers),
         apps={
-            host: AppHost(host, f"https://{host}", tuple(route.name for route in routes if route.host == host))
+            host: AppHost(
+                host,
+                f"https://{host}",
+                tuple(route.name for route in routes if route.host == host),
+                {route.name: route.rules.provider for route in routes if route.host == host and route.rules.provider},
+            )
             for host in hosts
         },
         factors=build_mfa.factors(schema, loaded.base),
@@ -236,9 +242,10 @@ def _route(
         upstream=_upstream(route, path),
         rules=RouteRules(
             route.name,
-            (*(spec for rule in route.rules for spec in _rule(rule, route, session_presets.floor(schema))), *scopes),
+            (*(spec for rule in route.rules for spec in _rule(rule, route, schema)), *scopes),
             folds,
             Mode(route.mode),
+            route.provider or "",
         ),
         audience=route.audience or f"https://{host}",
         strip_prefix=route.strip_prefix,
@@ -280,17 +287,21 @@ def _upstream(route: Route, path: Callable[[str], Path]) -> UpstreamSettings:
     )
 
 
-def _rule(rule: Rule, route: Route, floor: Require) -> tuple[RuleSpec, ...]:
+def _rule(rule: Rule, route: Route, schema: Schema) -> tuple[RuleSpec, ...]:
     """One rule; two, when it is for people and integrations and asks people for something: machines prove nothing."""
     denies = rule.deny is not None
     to = rule.to or To()
-    needs = needs_of(rule, route, floor)
+    needs = needs_of(rule, route, session_presets.floor(schema))
+    people = people_of(to, route, schema)
     spec = RuleSpec(
         id=rule.id,
         effect=RuleEffect.DENY if denies else RuleEffect.ALLOW,
         audience=Audience.PUBLIC if rule.to is None and denies else Audience(to.word or "matching"),
         matches=tuple(_match(match) for match in (rule.deny if denies else rule.allow) or ()),
-        users=tuple(to.users),
+        users=people.either,
+        people=people.subjects,
+        emails=people.emails,
+        providers=tuple(to.providers),
         groups=tuple(to.groups),
         claims={name: tuple(values) for name, values in to.claims.items()},
         integrations=tuple(to.integrations),
@@ -302,7 +313,18 @@ def _rule(rule: Rule, route: Route, floor: Require) -> tuple[RuleSpec, ...]:
     if not (needs.asks and to.integrations):
         return (spec,)
     replace = msgspec.structs.replace
-    machines = replace(spec, users=(), groups=(), claims={}, reauth=None, once=False, level=Level.SINGLE)
+    machines = replace(
+        spec,
+        users=(),
+        people=(),
+        emails=(),
+        providers=(),
+        groups=(),
+        claims={},
+        reauth=None,
+        once=False,
+        level=Level.SINGLE,
+    )
     return (replace(spec, integrations=()), machines)
 
 

@@ -1,5 +1,6 @@
 """Providers: from the checked schema to the settings that control declares."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from zt_proxy.config.schema_identity import Levels, Provider
@@ -9,8 +10,9 @@ from zt_proxy.control.settings import ClientKeySettings, ProviderSettings, Servi
 from zt_proxy.core.session import Level
 
 
-def provider(name: str, said: Provider, base: Path) -> ProviderSettings:
-    """Settings of one provider; its preset fills in what is not written. `base`: where relative paths start."""
+def provider(name: str, providers: Mapping[str, Provider], base: Path) -> ProviderSettings:
+    """Settings of one of the providers; its preset fills in what is not written. `base`: where relative paths start."""
+    said = providers[name]
     preset = PRESETS[said.preset]
     issuer = issuer_of(said)
     return ProviderSettings(
@@ -38,8 +40,15 @@ def provider(name: str, said: Provider, base: Path) -> ProviderSettings:
         tenant=(said.tenant or said.domain or "").lower(),
         directory=preset.directory(issuer),
         service_account=_service_account(said, base),
-        domains=tuple(domain.lower() for domain in said.domains),
+        domains=_domains(said),
+        foreign_domains=tuple(
+            domain for other, each in providers.items() if other != name for domain in _domains(each)
+        ),
     )
+
+
+def _domains(said: Provider) -> tuple[str, ...]:
+    return tuple(domain.lower() for domain in said.domains)
 
 
 def issuer_of(said: Provider) -> str:

@@ -32,10 +32,12 @@ def check(checking: Checking) -> None:
                 identity.at("providers", name), f"`{name}` is no name", "lower-case letters, digits, `-` and `_`"
             )
         _provider(checking, name, provider)
-    if len(identity.providers) > 1:
+    open_ones = [name for name, provider in identity.providers.items() if not provider.domains]
+    if len(identity.providers) > 1 and open_ones:
         checking.problems.warning(
             identity.at("providers"),
-            "several providers: each can vouch for any user, address and group, and rules do not tell them apart",
+            f"several providers, and `{open_ones[0]}` without `domains`: it can vouch for any address that is not in "
+            "another's",
         )
 
 

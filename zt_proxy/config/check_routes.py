@@ -7,6 +7,7 @@ from zt_proxy.config.certificates import check_authorities, read_leaf, read_publ
 from zt_proxy.config.check import Checking
 from zt_proxy.config.check_front import covered, validity
 from zt_proxy.config.check_identity import NAME
+from zt_proxy.config.problems import nearest
 from zt_proxy.config.schema_routes import Route
 from zt_proxy.config.templates import prefix_fault, template_fault
 from zt_proxy.worker.identify.assertion import PORTAL_AUDIENCE
@@ -34,6 +35,10 @@ def check(checking: Checking) -> None:
                 route.at("name"), f"`{route.name}` is no name", "lower-case letters, digits, `-` and `_`"
             )
         seen[route.name] = route
+        providers = schema.identity.providers
+        if route.provider is not None and route.provider not in providers and schema.identity.complete("providers"):
+            hint = nearest(route.provider, providers)
+            checking.problems.error(route.at("provider"), f"`{route.provider}` is no provider", hint=hint)
         _path(checking, route)
         _upstream(checking, route)
         _session(checking, route)

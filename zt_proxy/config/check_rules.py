@@ -3,9 +3,10 @@
 from zt_proxy.config import session_presets
 from zt_proxy.config.check import Checking
 from zt_proxy.config.check_identity import NAME
+from zt_proxy.config.people import people_of
 from zt_proxy.config.problems import nearest
 from zt_proxy.config.requirements import Needs, applies, needs, needs_of, spelled
-from zt_proxy.config.schema_routes import Match, Require, Route, Rule
+from zt_proxy.config.schema_routes import Match, Require, Route, Rule, To
 from zt_proxy.config.templates import covers, template_fault
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.policy.templates import compile_paths
@@ -53,7 +54,7 @@ def _rule(checking: Checking, route: Route, rule: Rule) -> None:
             problems.error(rule.at(key), f"`{key}` is empty and would match nothing", "a list of matches, or `all`")
         for match in matches or ():
             check_match(checking, route, match)
-    _subject(checking, rule)
+    _subject(checking, route, rule)
     if rule.require.mfa is not None or rule.require.reauth is not None:
         if rule.deny is not None:
             problems.error(rule.at("require"), "`require` has no meaning on a rule that denies")
@@ -129,7 +130,7 @@ def _may_lie_below(template: str, prefix: str) -> bool:
     return len(template.split("/")) > prefix.rstrip("/").count("/")
 
 
-def _subject(checking: Checking, rule: Rule) -> None:
+def _subject(checking: Checking, route: Route, rule: Rule) -> None:
     problems, to = checking.problems, rule.to
     if to is None:
         if rule.allow is not None and not rule.damaged:
@@ -137,11 +138,11 @@ def _subject(checking: Checking, rule: Rule) -> None:
         return
     if to.word or to.damaged:
         return
-    people = (("groups", to.groups), ("users", to.users), ("claims", to.claims))
+    people = (("groups", to.groups), ("users", to.users), ("claims", to.claims), ("providers", to.providers))
     for key, values in (*people, ("integrations", to.integrations)):
         if not values and to.written(key):
             problems.error(to.at(key), f"`{key}` is empty and would match nobody", hint="leave it out")
-    if not any(to.written(key) for key in ("groups", "users", "claims", "integrations")):
+    if not any(to.written(key) for key in ("groups", "users", "claims", "providers", "integrations")):
         problems.error(
             rule.at("to"), "`to` names nobody", "`groups`, `users`, `claims`, `integrations`, or `anyone-signed-in`"
         )
@@ -153,6 +154,7 @@ def _subject(checking: Checking, rule: Rule) -> None:
         for index, name in enumerate(names):
             if not name or name != name.strip() or "*" in name:
                 problems.error(to.at(key, index), f"`{name}` can be nobody: names are compared exactly")
+    _whose(checking, route, to)
     providers = checking.schema.identity.providers.values()
     known = {claim for provider in providers for claim in provider.claims}
     for claim, values in to.claims.items():
@@ -166,6 +168,24 @@ def _subject(checking: Checking, rule: Rule) -> None:
                 f"no provider hands on the claim `{claim}`",
                 f"`claims: [{claim}]` at a provider",
             )
+
+
+def _whose(checking: Checking, route: Route, to: To) -> None:
+    """With several providers, whose people are meant has to be said: subjects and groups are names within one."""
+    problems, providers = checking.problems, checking.schema.identity.providers
+    for index, name in enumerate(to.providers):
+        if name not in providers and checking.schema.identity.complete("providers"):
+            problems.error(to.at("providers", index), f"`{name}` is no provider", hint=nearest(name, providers))
+        elif route.provider is not None and name != route.provider:
+            problems.error(to.at("providers", index), f"the route knows people of `{route.provider}` alone")
+    for index in people_of(to, route, checking.schema).unclear:
+        problems.error(
+            to.at("users", index),
+            f"`{to.users[index]}`: two providers can call different people so",
+            "`PROVIDER:SUBJECT`, a verified address, or `providers` beside it",
+        )
+    if to.groups and len(providers) > 1 and not to.providers and route.provider is None:
+        problems.warning(to.at("groups"), "groups of every provider count here", "`providers` beside it")
 
 
 def _is_all(matches: list[Match]) -> bool:
@@ -249,6 +269,8 @@ def _speaks_for(wide: Rule, narrow: Rule) -> bool:
         return wide.to.word == "public"
     if wide.to.word:
         return wide.to.word == "public" or narrow.to.word != "public"
+    if wide.to.providers and set(wide.to.providers) != set(narrow.to.providers):
+        return False
     if narrow.to.word or wide.to.claims or not (narrow.to.groups or narrow.to.users or narrow.to.integrations):
         return False
     return set(narrow.to.groups) <= set(wide.to.groups) and set(narrow.to.users) <= set(wide.to.users)

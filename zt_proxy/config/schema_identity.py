@@ -76,7 +76,8 @@ class Provider(Model):
     display_name: str | None = None
     """Name on the sign-in page; the key of the provider if left out."""
     domains: list[str] = []
-    """Domains of e-mail addresses whose people sign in here: with it the sign-in page asks for the address."""
+    """Domains of e-mail addresses whose people sign in here: with it the sign-in page asks for the address. What other
+    providers say of such addresses does not count."""
     scopes: list[str] | None = None
     """Requested scopes; must contain `openid`. Left out: `openid`, `profile`, `email`, and what the preset adds."""
     acr: Levels = Levels()

@@ -102,7 +102,10 @@ class To(Model):
     groups: list[str] = []
     """Groups, exactly as the provider spells them."""
     users: list[str] = []
-    """Subjects (`sub`) or verified e-mail addresses."""
+    """Verified e-mail addresses, or subjects (`sub`); with several providers a subject is written `PROVIDER:SUBJECT`,
+    unless `providers` or the route's `provider` says whose it is."""
+    providers: list[str] = []
+    """Whose people the rule is for; left out: every provider's. It narrows the rest, and alone means all of them."""
     claims: dict[str, list[str]] = {}
     """ID-token claims and the values of which one is needed; name them in the provider's `claims` too."""
     integrations: list[str] = []
@@ -197,6 +200,7 @@ _TO_SCHEMA = {
             "properties": {
                 "groups": {"type": "array", "items": {"type": "string"}},
                 "users": {"type": "array", "items": {"type": "string"}},
+                "providers": {"type": "array", "items": {"type": "string"}},
                 "integrations": {"type": "array", "items": {"type": "string"}},
                 "claims": {
                     "type": "object",
@@ -236,7 +240,6 @@ class Route(Model):
     later: ClassVar[frozenset[str]] = frozenset(
         {
             "profile",
-            "provider",
             "mask",
             "networks",
             "access_level",
@@ -259,6 +262,8 @@ class Route(Model):
     """The platform: a URL, or a mapping with more to say."""
     rules: list[Rule] = []
     """Who may do what; nothing matched is denied."""
+    provider: str | None = None
+    """The provider whose people are known here. Others are strangers: they are sent to sign in there."""
     require: Require = Require()
     """What every rule of the route asks of people at least."""
     audience: str | None = None

@@ -78,6 +78,8 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     service_account: ServiceAccountSettings | None = None
     domains: tuple[str, ...] = ()
     """Lower-case domains of e-mail addresses; who gives one of them is sent here."""
+    foreign_domains: tuple[str, ...] = ()
+    """Those of the other providers: an address there counts from nobody else."""
 
 
 class SessionSettings(msgspec.Struct, frozen=True):

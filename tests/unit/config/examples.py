@@ -61,7 +61,7 @@ identity:
       timeout: 3s
       insecure_no_mfa: true
       insecure_http: true
-    keys: {preset: keycloak, url: "https://sso.example.com", realm: staff, client_id: zt, client_auth: none}
+    keys: {preset: keycloak, url: "https://sso.example.com", realm: staff, client_id: zt, client_auth: none, domains: [example.org]}
     cloud: {preset: entra, tenant: 01234567-89ab-cdef-0123-456789abcdef, client_id: zt, client_auth: none}
   mfa:
     required: true
@@ -107,6 +107,7 @@ routes:
   - name: builder
     host: flows.example.com:9443
     path: /app/
+    provider: corp
     upstream:
       url: https://10.0.0.5:1881
       ca: certs/ca.pem
@@ -133,7 +134,7 @@ routes:
     require: {mfa: phishing-resistant, reauth: 1h}
     mode: report
     rules:
-      - {id: all, allow: all, to: {users: [ann@example.com], groups: [staff], claims: {department: [x, y]}}, mode: "off"}
+      - {id: all, allow: all, to: {users: [ann@example.com, "keys:4711"], providers: [corp], groups: [staff], claims: {department: [x, y]}}, mode: "off"}
       - {id: no, deny: all}
       - {id: not-there, deny: [{paths: [/app/secret]}], to: {integrations: [crm-sync]}}
   - {name: sock, host: app.example.com, upstream: "unix:/run/app.sock", rules: [{id: open, allow: all, to: public, insecure_allow_everyone: true}]}

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from zt_proxy.config import check, load
 from zt_proxy.config import names as reading
+from zt_proxy.config.build import build
 from zt_proxy.core.clock import ManualClock
 
 from .examples import PLAIN
@@ -242,6 +243,24 @@ def test_no_route_has_the_portals_audience(place: Path) -> None:
     assert problem == "error: `zt-portal` is the portal's own audience"
 
 
-def test_it_is_told_that_each_of_several_providers_can_vouch_for_anybody(place: Path) -> None:
-    (problem,) = said(place, swap((CORP, CORP + "\n    " + CORP.replace("corp:", "partner:"))))
-    assert problem.startswith("warning: several providers: ")
+def test_it_is_told_whom_several_providers_can_vouch_for(place: Path) -> None:
+    both = CORP + "\n    " + CORP.replace("corp:", "partner:")
+    first, *rest = said(place, swap((CORP, both)))
+    assert first.startswith("warning: several providers, and `corp` without `domains`")
+    assert rest
+    assert all("groups of every provider" in line for line in rest)
+    both = both.replace("client_id: zt", "client_id: zt, domains: [example.com]", 1)
+    both = both.replace("partner: {", "partner: {domains: [example.net], ")
+    whose = swap((CORP, both)).replace("    upstream: http", "    provider: corp\n    upstream: http")
+    assert said(place, whose) == []
+
+
+def test_a_subject_is_one_providers_and_an_address_never_a_subject(place: Path) -> None:
+    text = swap((CORP, CORP + "\n    " + CORP.replace("corp:", "partner:")))
+    text += '      - {id: few, allow: all, to: {users: ["partner:4711", "a:b@c", ann@example.com]}}\n'
+    text += '      - {id: own, allow: all, to: {users: ["4711"], providers: [corp]}}\n'
+    file = place / "zt-proxy.yaml"
+    file.write_text(text)
+    few, own = build(load(file)).worker.routes[0].rules.rules[-2:]
+    assert (few.users, few.people, few.emails) == ((), (("partner", "4711"),), ("a:b@c", "ann@example.com"))
+    assert (own.users, own.people, own.providers) == ((), (("corp", "4711"),), ("corp",))

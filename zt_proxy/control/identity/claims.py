@@ -164,6 +164,9 @@ def _principal(claims: Mapping[str, Any], subject: str, settings: ProviderSettin
     email = printable(claims.get("email"), 320)
     if email is not None and ("@" not in email or " " in email or not preset.email_is_verified(claims, email)):
         email = None
+    if email is not None and email.rpartition("@")[2].lower() in settings.foreign_domains:
+        log.warning("address of another provider's domain was ignored", provider=settings.name)
+        email = None
     return Principal(
         subject=subject,
         issuer=settings.issuer,
