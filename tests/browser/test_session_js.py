@@ -418,6 +418,17 @@ async def test_an_answer_of_401_without_our_challenge_is_the_apps_own(lab: StepU
     assert await tab.out() == "TypeError"
 
 
+async def test_a_page_with_a_base_of_its_own_asks_this_proxy(lab: StepUpLab, browser: TestBrowser) -> None:
+    tab = await browser.tab()
+    await tab.quiet(
+        "{ const b = document.createElement('base'); b.href = 'http://127.0.0.1:1/'; document.head.prepend(b); } 0"
+    )
+    await tab.go("fetch(location.origin + '/act/deploy', {method: 'POST', body: 'x'.repeat(2e6)}).then(r => r.status)")
+    await browser.confirm()
+    assert await tab.out() == 200
+    assert lab.asked_ahead[0]["path"] == "/act/deploy"
+
+
 async def test_a_large_body_is_asked_for_ahead_and_sent_once(lab: StepUpLab, browser: TestBrowser) -> None:
     tab = await browser.tab()
     await tab.go("fetch('/act/deploy?a=1', {method: 'PUT', body: 'x'.repeat(2e6)}).then(r => r.status)")

@@ -31,6 +31,10 @@ async def browser(lab: StepUpLab, contexts: Callable[..., Any]) -> AsyncIterator
     await context.close()
 
 
+LOOK = """for (const use of [new BroadcastChannel('zt-step-up')]) { use.postMessage({type: 'look'}); setTimeout(() => use.close(), 100); } 0"""
+"""What another tab says when something has changed."""
+
+
 async def known(tab: Tab, path: str = "zt.session?.signed_in") -> None:
     """Until the page has heard how its session stands."""
     await tab.until(path)
@@ -70,8 +74,11 @@ async def test_the_end_of_a_quiet_session_is_announced_and_a_click_in_one_tab_ke
     lab: StepUpLab, browser: TestBrowser
 ) -> None:
     assert lab.session is not None
-    lab.session["idle"] = 100.0
     first, second = await browser.tab(), await browser.tab()
+    for tab in (first, second):
+        await known(tab)
+    lab.session["idle"] = 100.0
+    await first.quiet(LOOK)
     for tab in (first, second):
         await tab.page.bring_to_front()
         await tab.shows("Are you still there?")
@@ -168,6 +175,20 @@ async def test_a_page_that_is_open_to_everybody_says_nothing_about_sessions(
     await page.clock.run_for(5000)
     await until(lambda: lab.looks > 0)
     await tab.shows_nothing()
+
+
+async def test_a_session_that_may_rest_for_a_minute_is_not_announced_to_end_all_the_time(
+    lab: StepUpLab, browser: TestBrowser
+) -> None:
+    assert lab.session is not None
+    lab.session["idle"] = 60.0
+    tab = await with_clock(browser)
+    lab.session["idle"] = 30.0
+    await tab.page.clock.run_for(30_000)
+    await tab.shows_nothing()
+    lab.session["idle"] = 15.0
+    await tab.page.clock.run_for(15_000)
+    await tab.shows("signs you out in 15 seconds")
 
 
 async def test_the_interface_is_small_and_cannot_be_changed(lab: StepUpLab, browser: TestBrowser) -> None:

@@ -27,7 +27,7 @@
 
   /** Requests to the proxy's own places: same origin, never redirected, and out of sight of our own wrapper. */
   const ask = (path, body) =>
-    native.fetch.call(window, OWN + path, {
+    native.fetch.call(window, location.origin + OWN + path, { // not relative: the page may have a <base>
       credentials: 'same-origin', cache: 'no-store', redirect: 'error',
       ...(body && { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body), keepalive: true }),
     });
@@ -374,7 +374,10 @@ dialog:focus-visible{outline:none}
       clearInterval(this.poll);
       this.end.abort();
       prompts.delete(this.group);
-      if (good) { confirmedAt = clock(); successes.set(this.group, confirmedAt); }
+      if (good) {
+        confirmedAt = clock();
+        if (!this.challenge.once) successes.set(this.group, confirmedAt);
+      }
       this.card?.remove();
       try { this.handle?.close(); } catch { /* not ours any more */ }
       if (good && this.waiting === 0) toast('Confirmed', `${HOST} did not wait for it. Please do it once more.`);
@@ -635,7 +638,7 @@ dialog:focus-visible{outline:none}
   // ---- 7 the session: what a person does keeps it; its end is announced. In the outermost document only.
 
   const IDLE_WARNING = 120, ABSOLUTE_WARNING = 300; // seconds before the end
-  let state = null, learnt = 0, firstWho = null, reportedAt = clock(), unreported = false, reporter = null, timer = null;
+  let state = null, learnt = 0, longest = 0, firstWho = null, reportedAt = clock(), unreported = false, reporter = null, timer = null;
   let warning = null, banner = null, absoluteDismissed = 0, endDismissed = false, toldOfEnd = -Infinity, lastTouch = -Infinity;
 
   const left = (deadline) => deadline - state.now - (Date.now() - learnt) / 1000;
@@ -693,13 +696,15 @@ dialog:focus-visible{outline:none}
   const judgeTime = () => {
     if (typeof state.idle_deadline !== 'number' || typeof state.absolute_deadline !== 'number') return;
     const idle = left(state.idle_deadline), absolute = left(state.absolute_deadline);
-    if (idle > IDLE_WARNING) closeWarning();
+    longest = Math.max(longest, idle);
+    const warnAt = Math.min(IDLE_WARNING, longest / 3); // of a session that may rest for a minute, the last 20 seconds
+    if (idle > warnAt) closeWarning();
     if (absolute > ABSOLUTE_WARNING && banner?.about === 'absolute') closeBanner();
     if (document.visibilityState === 'visible') {
       if (absolute <= ABSOLUTE_WARNING) { closeWarning(); warnOfAbsolute(absolute); }
-      else if (idle <= IDLE_WARNING) warnOfIdle();
+      else if (idle <= warnAt) warnOfIdle();
     }
-    const next = [idle - IDLE_WARNING, absolute - ABSOLUTE_WARNING, idle + 1, absolute + 1].filter((seconds) => seconds > 0);
+    const next = [idle - warnAt, absolute - ABSOLUTE_WARNING, idle + 1, absolute + 1].filter((seconds) => seconds > 0);
     plan(Math.min(...next, 3600) * 1000);
   };
 
@@ -783,8 +788,9 @@ dialog:focus-visible{outline:none}
   if (!parentRoot) {
     addEventListener('pagehide', () => { if (unreported) report(); });
     document.addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'visible' && state && Date.now() - learnt > MINUTE / 2) lookAgain();
-      else if (document.visibilityState === 'visible' && state?.signed_in) judgeTime();
+      if (document.visibilityState !== 'visible' || !state) return;
+      if (banner || Date.now() - learnt > MINUTE / 2) lookAgain(); // somebody may have signed in elsewhere
+      else if (state.signed_in) judgeTime();
     });
     addEventListener('pageshow', (event) => { if (event.persisted) lookAgain(); });
     setTimeout(lookAgain, 1000);
