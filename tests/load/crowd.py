@@ -28,6 +28,7 @@ from tests.load.tally import Pace, Tally
 BROKEN = (OSError, asyncio.IncompleteReadError)
 """How a connection that goes away looks."""
 UNAVAILABLE = 503
+SESSION_OVER = 4401
 LEASE = 5.0
 """Seconds in which an ended session may still be served by a worker that cannot hear of it."""
 PATIENCE = 15.0
@@ -210,7 +211,8 @@ class Prober:
                 async with self.stage.connection() as client:
                     for _ in range(8):
                         await self.crowd.probing.turn()
-                        await self._probe(client, next(self._kinds), next(self._ways))
+                        if not await self._probe(client, next(self._kinds), next(self._ways)):
+                            break
             await self.crowd.probing.turn()
 
     def _cookie(self, kind: str) -> bytes | None:
@@ -220,21 +222,26 @@ class Prober:
             {"dead": self.stage.dead, "foreign": self.stage.foreign, "forged": self.stage.forged}[kind]
         )
 
-    async def _probe(self, client: Client, kind: str, way: str) -> None:
+    async def _probe(self, client: Client, kind: str, way: str) -> bool:
+        """False when the connection is over."""
         method, path = way.split(" ")
         extra = HANDSHAKE if path.endswith("/ws") else b"Content-Length: 0\r\n" if method == "POST" else b""
         request = self.stage.head(method, path, self._cookie(kind), extra=extra)
         async with asyncio.timeout(PATIENCE):
             await client.write(request + b"\r\n")
             reply = await client.reply(method)
+            # A page learns the status of a refused handshake from nobody: it is told by the code of a Close frame.
+            closed = await read_frame(client.reader) if reply.status == 101 else None
         self.tally.probed += 1
-        seen = repr(reply)
-        if self.stage.marker.decode() in seen or reply.status < 400:
+        seen = f"{reply} {closed}"
+        told = closed is not None and closed.opcode == CLOSE and close_code(closed) == SESSION_OVER
+        if self.stage.marker.decode() in seen or (reply.status < 400 and not told):
             self.tally.leaks.append(f"{kind} cookie, {way}: {seen[:300]}")
         if reply.status != UNAVAILABLE:
             self.tally.ids.append(reply.header("x-request-id") or "none")
-            if reply.status not in {401, 421}:
+            if not told and reply.status not in {401, 421}:
                 self.tally.wrong.append(f"{kind} cookie, {way}: {seen[:300]}")
+        return closed is None
 
 
 class Newcomer:
