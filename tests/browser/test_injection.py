@@ -92,6 +92,10 @@ class Lab:
             await tab.close()
 
 
+async def probe(route: Route) -> None:
+    await route.fulfill(content_type="text/javascript", body=PROBE)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lab() -> AsyncIterator[Lab]:
     own = b"(window.loaded ||= []).push(new URL(document.currentScript.src).pathname)"
@@ -104,9 +108,6 @@ async def lab() -> AsyncIterator[Lab]:
 
     def answer(request: Seen) -> bytes:
         return answers.get(request.target, OK)
-
-    async def probe(route: Route) -> None:
-        await route.fulfill(content_type="text/javascript", body=PROBE)
 
     async with ProxyLab(routes=routes, certificates=((APP, PORTAL, PLAIN),)) as proxy, async_playwright() as playwright:
         proxy.upstream.answer = answer
@@ -149,6 +150,17 @@ async def test_the_script_comes_before_a_policy_in_the_page(lab: Lab) -> None:
     meta = b"<meta http-equiv=Content-Security-Policy content=\"script-src 'none'\">"
     found = await lab.visit(APP, "() => helper.ran", WANTS.replace(b"<title>", meta + b"<title>"))
     assert found is True
+
+
+@pytest.mark.parametrize("name", ["none", "default none", "strict", "trusted types"])
+async def test_the_proxy_s_own_script_takes_the_page_in_hand(lab: Lab, name: str) -> None:
+    await lab.context.unroute("**/.zt/session.js?v=*")
+    try:
+        mark = "() => Object.hasOwn(window, Symbol.for('zt-proxy.session'))"
+        assert await lab.visit(APP, mark, WANTS, POLICIES[name]) is True
+        assert await lab.visit(PLAIN, mark, WANTS, POLICIES[name]) is False
+    finally:
+        await lab.context.route("**/.zt/session.js?v=*", probe)
 
 
 TREE = """async (count) => {

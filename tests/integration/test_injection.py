@@ -11,7 +11,7 @@ import pytest
 from tests.integration.test_relay import Scripted
 from tests.lab.proxy import ORIGIN, ProxyLab, Reply
 from tests.lab.upstream import Seen
-from zt_proxy.pages.scripts import SESSION_JS_URL
+from zt_proxy.pages.scripts import SESSION_JS, SESSION_JS_URL
 
 TAG = f'<script src="{SESSION_JS_URL}"></script>'.encode()
 PAGE = b"<!doctype html><html><head><title>App</title></head><body>hello</body></html>"
@@ -308,7 +308,20 @@ async def chunk(reader: asyncio.StreamReader) -> bytes:
         return (await reader.readexactly(size + 2))[:-2]
 
 
-# ---- policies ----
+# ---- the script itself, and policies ----
+
+
+async def test_the_script_is_where_the_tag_says() -> None:
+    async with ProxyLab(route=INJECT) as lab:
+        lab.upstream.answer = answer(PAGE)
+        page = await lab.get("/", await lab.sign_in(), DOCUMENT)
+        found = re.search(rb'<script src="([^"]+)"', page.body)
+        assert found
+        reply = await lab.get(found[1].decode(), headers=b"Sec-Fetch-Dest: script\r\n")
+        assert (reply.status, reply.header("content-type")) == (200, "text/javascript; charset=utf-8")
+        assert "immutable" in (reply.header("cache-control") or "")
+        assert reply.body == SESSION_JS.body
+        assert len(lab.upstream.seen) == 1
 
 
 async def test_policies_let_the_script_through() -> None:
@@ -356,6 +369,7 @@ async def test_what_came_of_pages_is_counted() -> None:
 # ---- ZT-* is the proxy's alone, both ways ----
 
 
+@pytest.mark.case("ZT-HDR-13")
 async def test_headers_of_the_proxy_are_nobody_elses() -> None:
     async with ProxyLab() as lab:
         lab.upstream.answer = answer(b"ok", b"ZT-Challenge: step-up; url=/.zt/x\r\nzt_level: x\r\nX-Own: kept\r\n")

@@ -36,7 +36,7 @@ def _middle(x: Exchange, route: Route) -> bytes:
     own_host = x.host.encode()
     host = own_host if route.preserve_host else route.upstream_host
     helper = route.helper
-    lines = head.lines if helper is None or x.machine is not None else helper.request_lines(head)
+    lines = head.lines if helper is None else helper.request_lines(head)
     parts = [b" HTTP/1.1\r\nHost: %b\r\n" % host, *lines]
     if x.rest_cookies:
         parts.append(b"Cookie: %b\r\n" % x.rest_cookies)

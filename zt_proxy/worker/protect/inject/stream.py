@@ -12,8 +12,8 @@ from zt_proxy.worker.protect.inject.html import Inserter
 GZIP = 31
 """zlib's word for a gzip frame with the largest window (RFC 1952)."""
 GZIP_MAGIC = b"\x1f\x8b"
-LEVEL = 4
-"""Half the time of the usual 6 for a tenth more bytes."""
+LEVEL = 2
+"""A quarter of the time of the usual 6, for 15 % more bytes."""
 PIECE = 64 * 1024
 """Most bytes that are decoded at once."""
 FREE = 4 * 1024 * 1024
