@@ -14,7 +14,7 @@ from zt_proxy.control.assertion_keys import AssertionKeys
 from zt_proxy.control.audit.writer import AuditWriter
 from zt_proxy.control.devices.mail import Outbox
 from zt_proxy.control.devices.store import KnownDevices
-from zt_proxy.control.factors.manager import Factors, open_factors
+from zt_proxy.control.factors.manager import Factors, Prepared, open_factors, prepare
 from zt_proxy.control.identity.provider import OidcProvider
 from zt_proxy.control.identity.refresh import Refresher
 from zt_proxy.control.integrations.revocation import Source
@@ -57,9 +57,11 @@ class Front:
         providers: dict[str, OidcProvider],
         runner: PortalRunner,
         revocation: list[Source],
+        factors: Prepared,
     ) -> None:
         self.settings = settings
         self.revocation = revocation
+        self.factors = factors
         self._providers = providers
         self._runner = runner
 
@@ -183,7 +185,7 @@ class Control(Generic[L]):
             self.outbox,
         )
         revocation = await self.revocation.prepare(settings.revocation)
-        front = Front(settings, providers, PortalRunner(portal), revocation)
+        front = Front(settings, providers, PortalRunner(portal), revocation, prepare(settings.factors))
         try:
             await front.listen()
         except BaseException:
@@ -199,7 +201,7 @@ class Control(Generic[L]):
         self.settings = settings = front.settings
         self.refresher.use(front.refreshing)
         self.sessions.configure(settings.session)
-        self.factors.configure(settings.factors)
+        self.factors.use(front.factors)
         self.outbox.configure(settings.mail)
         self.keys.schedule(settings.assertion_rotation, settings.assertion_overlap)
         for name in settings.insecure:

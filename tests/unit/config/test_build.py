@@ -60,7 +60,7 @@ def test_rules_become_what_the_policy_reads(place: Path) -> None:
 def test_every_setting_can_be_reached(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZT_TEST_SECRET", "s3cret")
     plain, made = built(place, PLAIN), built(place, EVERYTHING)
-    fixed = {"session_cookie", "login_cookie", "device_cookie", "insecure", "case_insensitive"}
+    fixed = {"session_cookie", "login_cookie", "device_cookie", "insecure", "case_insensitive", "rp_id", "rp_name"}
     for one, other in (
         (plain.worker, made.worker),
         (plain.worker.limits, made.worker.limits),
@@ -72,6 +72,7 @@ def test_every_setting_can_be_reached(place: Path, monkeypatch: pytest.MonkeyPat
         (plain.control.providers[0], made.control.providers[0]),
         (plain.control.session, made.control.session),
         (plain.control.audit, made.control.audit),
+        (plain.control.factors, made.control.factors),
         (plain.log, made.log),
     ):
         same = {

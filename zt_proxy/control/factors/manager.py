@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -55,6 +56,25 @@ async def open_factors(settings: FactorSettings, state_dir: Path, ring: KeyRing,
     return factors
 
 
+class Prepared(NamedTuple):
+    """Settings that can be used."""
+
+    settings: FactorSettings
+    authorities: bytes
+    """PEM of `attestation_ca`; empty without."""
+
+
+def prepare(settings: FactorSettings) -> Prepared:
+    """Raises ConfigurationError for settings without the portal's origin, or with authorities that cannot be read."""
+    if not settings.rp_id or not settings.origin:
+        raise ConfigurationError("factors need the portal's origin")
+    path = settings.attestation_ca
+    try:
+        return Prepared(settings, path.read_bytes() if path is not None else b"")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot read the attestation authorities: {error}") from error
+
+
 class Factors:
     """Use `await open_factors(...)`, and `close()` at the end."""
 
@@ -66,12 +86,12 @@ class Factors:
         self.configure(settings)
 
     def configure(self, settings: FactorSettings) -> None:
-        """Other settings from now on. Raises ConfigurationError, and leaves those of before, for settings without the
-        portal's origin or with attestation authorities that cannot be read."""
-        if not settings.rp_id or not settings.origin:
-            raise ConfigurationError("factors need the portal's origin")
-        self._authorities = _authorities(settings.attestation_ca)
-        self._settings = settings
+        """Other settings from now on, if they can be used. Raises ConfigurationError, and leaves those of before."""
+        self.use(prepare(settings))
+
+    def use(self, prepared: "Prepared") -> None:
+        """Settings that were prepared, from now on."""
+        self._settings, self._authorities = settings, _ = prepared
         own = {kind for kind in (FactorKind.PASSKEY, FactorKind.TOTP) if kind.value in settings.accept}
         self._shelf.accepted = frozenset({*own, FactorKind.RECOVERY} if own else ())
 
@@ -351,13 +371,6 @@ class Factors:
     def _proved(self, row: FactorRow, now: float) -> Proved:
         log.info("factor shown", factor=row.id, kind=row.kind.value)
         return Proved(self._shelf.factor(row), Proof(now, LEVELS[row.kind]))
-
-
-def _authorities(path: Path | None) -> bytes:
-    try:
-        return path.read_bytes() if path is not None else b""
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot read the attestation authorities: {error}") from error
 
 
 def _refused(who: Person, kind: FactorKind, error: ClientError) -> None:
