@@ -221,7 +221,6 @@ async def test_another_persons_passkey_is_refused(lab: PortalLab) -> None:
         {},
     ],
 )
-@pytest.mark.case("ZT-ADMIN-01")
 async def test_a_foreign_page_reaches_no_endpoint_of_the_script(
     lab: PortalLab, path: str, headers: dict[str, str]
 ) -> None:
