@@ -298,6 +298,17 @@ async def test_an_address_that_is_not_verified_does_not_exist_for_policy(lab, ve
 
 
 @pytest.mark.case("ZT-OIDC-10")
+async def test_an_address_of_another_providers_domain_does_not_exist_for_policy(lab):
+    lab.configure(foreign_domains=("example.test",), claims=("email",))
+    for email in ("alice@example.test", "alice@EXAMPLE.test"):
+        lab.idp.claims["email"] = email
+        login = await lab.sign_in()
+        assert (login.principal.email, dict(login.principal.claims)) == (None, {})
+    lab.idp.claims["email"] = "alice@sub.example.test"
+    assert (await lab.sign_in()).principal.email == "alice@sub.example.test"
+
+
+@pytest.mark.case("ZT-OIDC-10")
 @pytest.mark.parametrize("email", ["", "no-at-sign", "a@b\r\nX-Admin: 1", "a b@c", ["a@b"], 5, "a@" + "b" * 320])
 async def test_an_address_that_is_none_is_left_out(lab, email):
     lab.idp.claims["email"] = email

@@ -133,7 +133,8 @@ async def _adopt(call: Call, transaction: Transaction, login: VerifiedLogin, ses
     """The session that this sign-in makes; gives its sid."""
     sessions = call.portal.sessions
     # Two tabs signed in at once (FIELD 8): ending the first tab's new session would undo its login on its way.
-    if session is not None and _same(session, login.principal) and session.created >= transaction.started:
+    known = session is not None and _same(session, login.principal) and session.principal.provider == login.provider
+    if session is not None and known and session.created >= transaction.started:
         return session.sid
     sid = (await begin_session(call, login, replaces="" if session is None else session.sid)).sid
     log.info("signed in", sid=sid, provider=login.provider, level=login.level.word, request_id=call.request_id)
