@@ -150,16 +150,19 @@ def oidc_provider() -> Iterator[Callable[..., RunningProvider]]:
 
 @pytest.fixture
 def node_red(tmp_path: Path) -> Iterator[Callable[..., RunningNodeRed]]:
-    """Starts Node-RED in a folder of its own: `node_red(flows=[...])`; the default flows are an inject and a debug."""
+    """Starts Node-RED in a folder of its own: `node_red(flows=[...])`; the default flows are an inject and a debug.
+
+    `policy` is the Content-Security-Policy of its pages."""
     with ExitStack() as running:
 
-        def start(flows: Sequence[Mapping[str, object]] = EXAMPLE_FLOWS) -> RunningNodeRed:
+        def start(flows: Sequence[Mapping[str, object]] = EXAMPLE_FLOWS, policy: str = "") -> RunningNodeRed:
             user_dir = tmp_path / "node-red"
             try:
                 command = prepare(MODULES, user_dir, flows)
             except NodeRedMissing as problem:
                 missing(str(problem))
-            running.enter_context(program(command.argv, READY, command.environment))
+            environment = {**command.environment, **({"ZT_NODE_RED_CSP": policy} if policy else {})}
+            running.enter_context(program(command.argv, READY, environment))
             return RunningNodeRed(command.url, command.port, user_dir)
 
         yield start

@@ -8,6 +8,7 @@
 //   clients  [{client_id, client_secret, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri, jwks, ...}]:
 //            RFC 7591 metadata; refresh tokens rotate and go to whoever names the grant type refresh_token
 //   par      true: authorization requests must be pushed (RFC 9126)
+//   headers  {name: value}: sent with every answer, such as Cross-Origin-Opener-Policy
 //   ttl      seconds, to replace lifetimes: {AccessToken: 5}
 //   users    {name: {password, code, groups, email, name, acr, amr}}; without `code` there is no second factor; with
 //            `optional` the code may be left out;
@@ -175,8 +176,10 @@ const provider = new Provider(issuer, settings());
 provider.on('server_error', (ctx, error) => console.error(error));
 provider.on('backchannel.error', (ctx, error) => console.error(error));
 const callback = provider.callback();
-server.on('request', (request, response) => (
-  request.url.startsWith('/interaction/') ? interaction(provider, request, response) : callback(request, response)));
+server.on('request', (request, response) => {
+  for (const [name, value] of Object.entries(config.headers ?? {})) response.setHeader(name, value);
+  return request.url.startsWith('/interaction/') ? interaction(provider, request, response) : callback(request, response);
+});
 
 const stop = () => { server.closeAllConnections(); server.close(() => process.exit(0)); };
 process.on('SIGTERM', stop);
