@@ -22,5 +22,6 @@ def checks_of(control: Control[Any], overview: Overview) -> list[Check]:
         Check("record", overview.no_record),
         Check("every-worker", overview.missing_worker, advisory=True),
         Check("configuration", overview.refused_file, advisory=True),
-        Check("revocation-lists", lambda: "; ".join(control.notes()), advisory=True),
+        Check("revocation-lists", lambda: "; ".join(control.revocation.problems()), advisory=True),
+        Check("providers", lambda: "; ".join(control.refresher.problems()), advisory=True),
     ]
