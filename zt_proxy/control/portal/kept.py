@@ -36,14 +36,14 @@ async def keep(call: Call) -> web.StreamResponse:
     session = await call.session()
     if session is None or session.sid != handoff.sid:
         raise ClientError(Reason.SESSION_UNKNOWN, "the session of the form is over", status=401)
-    headers = call.request.headers
+    headers, forms = call.request.headers, portal.sessions.forms
     form = KeptForm(
         content_type=headers.get("Content-Type", ""),
         origin=headers.get("Origin", ""),
         referer=headers.get("Referer", ""),
-        body=await _body(call, portal.settings.form_limit),
+        body=await forms.read(call.request.content.iter_any(), portal.settings.form_limit),
     )
-    name = await portal.sessions.forms.keep(session.sid, handoff.host, handoff.target, form)
+    name = await forms.keep(session.sid, handoff.host, handoff.target, form)
     sealed = seal_handoff(portal.ring, msgspec.structs.replace(handoff, kept=name))
     return redirect(call, f"{portal.settings.portal_origin}/.zt/sign-in?to={quote(sealed)}")
 
@@ -66,12 +66,3 @@ async def page(call: Call, kept: str, sid: str, target: str) -> web.StreamRespon
     for line in call.cookies:
         response.headers.add("Set-Cookie", line)
     return response
-
-
-async def _body(call: Call, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in call.request.content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            raise ClientError(Reason.BODY_TOO_LARGE, "the form is larger than what is kept", status=413)
-    return bytes(body)

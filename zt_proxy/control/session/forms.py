@@ -8,12 +8,13 @@ store has their hashes; what somebody wrote is sealed.
 
 import hashlib
 import secrets
+from collections.abc import AsyncIterable
 
 import msgspec
 
 from zt_proxy.control.session.store import FormRow, SessionStore
 from zt_proxy.core.clock import Clock
-from zt_proxy.core.errors import Reason, UnavailableError
+from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import KeyRing, b64encode
 from zt_proxy.link.proofs import KeptForm
 
@@ -21,6 +22,8 @@ LIFETIME = 600.0
 """Seconds that a form waits, and again that its token does: as long as a hand-off is good."""
 TOTAL = 64 * 1024 * 1024
 """Bytes of all forms."""
+HELD = 32 * 1024 * 1024
+"""Bytes of forms that are on their way into the store."""
 EACH = 16 * 1024 * 1024
 """Bytes of the forms of one session; its oldest give way."""
 
@@ -35,9 +38,38 @@ class KeptForms:
         self._store = store
         self._ring = ring
         self._clock = clock
+        self._held = 0
+
+    async def read(self, pieces: AsyncIterable[bytes], limit: int) -> bytes:
+        """A form as it comes; it counts as held until it is kept.
+
+        Raises ClientError(BODY_TOO_LARGE, 413), UnavailableError(FORM_NOT_KEPT) while too many others come.
+        """
+        body = bytearray()
+        try:
+            async for piece in pieces:
+                body += piece
+                self._held += len(piece)
+                if len(body) > limit:
+                    raise ClientError(Reason.BODY_TOO_LARGE, "the form is larger than what is kept", status=413)
+                if self._held > HELD:
+                    raise UnavailableError(Reason.FORM_NOT_KEPT, "too many forms come at once")
+        except BaseException:
+            self._held -= len(body)
+            raise
+        return bytes(body)
 
     async def keep(self, sid: str, host: str, target: str, form: KeptForm) -> str:
-        """Keep a form; gives the name under which `release` finds it. Raises UnavailableError(FORM_NOT_KEPT)."""
+        """Keep a form that was `read`; gives the name under which `release` finds it.
+
+        Raises UnavailableError(FORM_NOT_KEPT).
+        """
+        try:
+            return await self._keep(sid, host, target, form)
+        finally:
+            self._held -= len(form.body)
+
+    async def _keep(self, sid: str, host: str, target: str, form: KeptForm) -> str:
         name, place, now = _fresh(), _place(host, target), self._clock.now()
         blob = self._ring.seal("form", _encoder.encode(form), _bound(sid, place))
         row = FormRow(_hash(name), sid, place, now + LIFETIME, blob)
