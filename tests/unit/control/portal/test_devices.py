@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.lab.portal import APP, NAVIGATION, OWN_PAGE, PORTAL, Answer, Browser, PortalLab
 from tests.lab.smtp import SmtpServer
@@ -123,6 +124,23 @@ async def test_the_form_ends_every_session_of_the_person_once_and_forgets_the_de
     assert (await confirm(somewhere, link)).status == 404
     assert (await somewhere.get(PORTAL, link)).status == 404
     assert await bob.session() is not None
+
+
+@pytest.mark.case("ZT-LOG-02")
+async def test_neither_the_link_nor_the_address_nor_the_cookie_is_in_the_log(
+    lab: PortalLab, server: SmtpServer
+) -> None:
+    with capture_logs() as logs:
+        await signed_in(lab)
+        other = await signed_in(lab)
+        link = await link_in(server)
+        await lab.browser().get(PORTAL, link)
+        await confirm(lab.browser(), link)
+        await confirm(lab.browser(), link)
+    said = repr(logs)
+    assert "new device" in said
+    for secret in (link.partition("token=")[2], "alice@example.com", other.cookies(PORTAL)[COOKIE]):
+        assert secret not in said
 
 
 async def test_a_link_that_is_too_old_or_made_up_says_so(lab: PortalLab, server: SmtpServer) -> None:
