@@ -11,7 +11,7 @@ ACR_MFA = "urn:zt:mfa"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One account of the demo provider. `otp_secret` None means: no second factor enrolled."""
+    """One account of the demo provider. `otp_secret` None: it asks for a password alone, and the proxy for the rest."""
 
     username: str
     password: str = field(repr=False)
@@ -46,8 +46,10 @@ def _person(username: str, name: str, groups: tuple[str, ...], about: str, *, se
 
 DEMO_PEOPLE: tuple[Person, ...] = (
     _person("vera", "Vera Voss", ("staff",), "Viewer: reads records"),
-    _person("max", "Max Meyer", ("staff", "makers"), "Maker: edits records and flows"),
-    _person("rita", "Rita Roth", ("staff", "makers", "releasers"), "Releaser: also deploys, after a fresh sign-in"),
+    _person("max", "Max Meyer", ("staff", "makers"), "Maker: edits records and flows", second_factor=False),
+    _person("rita", "Rita Roth", ("staff", "makers", "releasers"), "Releaser: also deploys, with a passkey"),
     _person("olaf", "Olaf Ott", (), "Outsider: signs in and is denied"),
-    _person("nina", "Nina Nagel", ("staff",), "No second factor: is refused for that", second_factor=False),
+    _person(
+        "nina", "Nina Nagel", ("staff",), "No second factor at the provider: sets one up here", second_factor=False
+    ),
 )

@@ -39,19 +39,25 @@ _MAY: dict[AppKind, dict[str, str]] = {
     "builtin": {
         "vera": "read records",
         "max": "read, edit records, open the editor",
-        "rita": "all that, and deploy after a sign-in of the last 5 minutes",
+        "rita": "all that, and deploy",
         "olaf": "nothing: in no group that a rule allows",
-        "nina": "nothing: the provider attests no second factor",
+        "nina": "read records",
     },
     "node-red": {
         "vera": "look at flows",
         "max": "look, and press inject",
-        "rita": "all that, and deploy after a sign-in of the last 15 minutes",
+        "rita": "all that, and deploy",
         "olaf": "nothing: in no group that a rule allows",
-        "nina": "nothing: the provider attests no second factor",
+        "nina": "look at flows",
     },
 }
 
+_FACTORS = {
+    "max": "an app, set up at the first sign-in",
+    "rita": "code; to deploy a passkey",
+    "nina": "set up at the first sign-in",
+}
+"""Of those for whom the provider's own is not enough."""
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -269,7 +275,8 @@ async def _show(console: Console, state_dir: Path, app: AppKind, port: int, idp_
         console.print()
         console.print(f"Open  [bold]{layout.app_url}/[/bold]")
         console.print(_people(_MAY[app]))
-        console.print("The second factor is shown on the page that asks for it.")
+        console.print("The provider shows its codes on the page that asks for them. No authenticator app at hand?")
+        console.print("  zt-proxy demo --code SECRET   shows what one would, for the secret of the set-up page")
         console.print(f"To become someone else, sign out: {layout.portal_url}/.zt/sign-out", soft_wrap=True)
         console.print(f"The browser warns of an unknown certificate, or trusts {layout.ca}", soft_wrap=True)
         console.print(f"Rules: {layout.config}   Log: {running.proxy.log}", soft_wrap=True)
@@ -303,7 +310,7 @@ def _people(may: dict[str, str]) -> Table:
     for heading in ("User", "Password", "Second factor", "Groups", *(("May",) if may else ())):
         table.add_column(heading, overflow="fold")
     for person in DEMO_PEOPLE:
-        factor = "code" if person.otp_secret else "none"
+        factor = (_FACTORS.get(person.username) if may else None) or ("code" if person.otp_secret else "none")
         groups = ", ".join(person.groups) or "–"
         row = [person.username, person.password, factor, groups]
         table.add_row(*row, *((may[person.username],) if may else ()))
