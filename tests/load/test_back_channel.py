@@ -12,6 +12,7 @@ from tests.load.test_revoke import BYSTANDERS, Scene, settle
 from zt_proxy.core.clock import SystemClock
 
 
+@pytest.mark.case("ZT-OIDC-20")
 @pytest.mark.parametrize("by", ["sid", "sub"])
 async def test_a_logout_at_the_provider_cuts_all_streams_on_every_worker_within_a_second(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str

@@ -15,7 +15,7 @@ from zt_proxy.control.identity.claims import Expectation, is_overage, login_from
 from zt_proxy.control.identity.client_auth import client_authentication
 from zt_proxy.control.identity.directory import directory_of
 from zt_proxy.control.identity.discovery import Discovery, Metadata
-from zt_proxy.control.identity.fetch import Fetcher, json_body
+from zt_proxy.control.identity.fetch import Fetcher, invalid, json_body
 from zt_proxy.control.identity.jwks import JwksCache
 from zt_proxy.control.identity.levels import wanted
 from zt_proxy.control.identity.logout import read_logout
@@ -140,6 +140,8 @@ class OidcProvider(IdentityProvider):
 
         Raises LoginRefused when the provider takes the token no more; ProviderError(PROVIDER_…) when it cannot say.
         """
+        if who.issuer != self.issuer:  # the configuration changed: what one provider gave is not for another
+            raise invalid("the session is another issuer's")
         metadata = await self._discovery.get()
         form, headers = {"grant_type": "refresh_token", "refresh_token": token.reveal()}, dict[str, str]()
         self._client.add(form, headers, token_endpoint=metadata.token_endpoint)

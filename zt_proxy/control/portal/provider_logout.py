@@ -31,17 +31,19 @@ async def back_channel(call: Call) -> web.StreamResponse:
     guard, now = call.portal.logout_guard, call.portal.clock.monotonic()
     if guard.waits(call.client, now):
         raise ClientError(Reason.TOO_MANY_REQUESTS, "too many logout tokens that do not verify", status=429)
-    if guard.busy.locked():
-        raise UnavailableError(Reason.LOGIN_BUSY, "too many logout tokens at once")
-    async with guard.busy:
-        try:
-            notice = await _verified(call)
+    try:
+        # Before a seat is taken: who sends slowly keeps nobody else from being heard.
+        token = (await read_form(call, FORM_BYTES)).get("logout_token", "")
+        if guard.busy.locked():
+            raise UnavailableError(Reason.LOGIN_BUSY, "too many logout tokens at once")
+        async with guard.busy:
+            notice = await _verified(call, token)
             ended = await call.portal.sessions.at_provider.announced(notice)
-        except (ClientError, ProviderError) as error:
-            if error.status >= 500:  # the keys could not be had: the provider may try again
-                raise
-            guard.refused(call.client, now)
-            return _refusal(call, error)
+    except (ClientError, ProviderError) as error:
+        if error.status >= 500:  # the keys could not be had: the provider may try again
+            raise
+        guard.refused(call.client, now)
+        return _refusal(call, error)
     log.info("signed out by the provider", issuer=notice.issuer, sessions=ended, request_id=call.request_id)
     return json_answer(call, b"{}")
 
@@ -69,8 +71,7 @@ async def front_channel(call: Call) -> web.StreamResponse:
     return response
 
 
-async def _verified(call: Call) -> LogoutNotice:
-    token = (await read_form(call, FORM_BYTES)).get("logout_token", "")
+async def _verified(call: Call, token: str) -> LogoutNotice:
     refusal: ZtError = logout_error("iss is no configured provider")
     for provider in _of_issuer(call, claimed_issuer(token)):  # one issuer may know the proxy as several clients
         try:

@@ -10,15 +10,16 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tests.lab.idp import ABSENT
+from tests.lab.idp import ABSENT, CLIENT_ID, CLIENT_SECRET, MockIdp
 from tests.lab.jose import rsa_key
 from tests.lab.relying_party import SignInLab
 from tests.lab.waiting import until
+from zt_proxy.control.identity.provider import OidcProvider
 from zt_proxy.control.identity.refresh import AT_ONCE, LONGEST_REST, Refresher, renew_in
 from zt_proxy.control.identity.types import LoginRefused, Renewed
 from zt_proxy.control.session.manager import SessionManager, open_sessions
 from zt_proxy.control.session.record import SessionRecord
-from zt_proxy.control.settings import AuditSettings, ControlSettings, SessionSettings
+from zt_proxy.control.settings import AuditSettings, ControlSettings, ProviderSettings, SessionSettings
 from zt_proxy.core.errors import ProviderError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing, Secret
 from zt_proxy.core.session import Principal, Session
@@ -190,6 +191,21 @@ async def test_another_persons_id_token_ends_the_session(here: World) -> None:
     here.idp.claims["sub"] = "sub-mallory"
     await here.later()
     assert await here.session(cookie) is None
+
+
+async def test_what_one_provider_gave_is_never_sent_to_another(here: World) -> None:
+    _, cookie = await here.sign_in()
+    async with MockIdp(clock=here.clock) as other:
+        provider = OidcProvider(
+            ProviderSettings("lab", "Lab", other.issuer, CLIENT_ID, Secret(CLIENT_SECRET)),
+            redirect_uri="https://portal.example.test/.zt/callback",
+            clock=here.clock,
+        )
+        here.refresher.use([provider])
+        await here.later()
+        assert other.requests.total() == 0
+        await provider.close()
+    assert await here.session(cookie) is not None
 
 
 async def test_groups_that_cannot_be_known_any_more_end_the_session(here: World) -> None:
