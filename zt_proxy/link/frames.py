@@ -20,9 +20,9 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 SOCKET = "link.sock"
 """Name of the link's socket in the runtime directory."""
-OUTBOX = 28 * 1024 * 1024
-"""Bytes that may wait for a peer that reads nothing, before it is cut: the largest frame, a kept form, and answers
-beside them."""
+OUTBOX = 20 * 1024 * 1024
+"""Bytes that may wait for a peer that reads nothing, before it is cut: the largest revocation list and the largest kept
+form, or the largest frame, and answers beside them."""
 
 NO_MESSAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for bytes that are none of the messages it knows."""
