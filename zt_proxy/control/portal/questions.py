@@ -116,6 +116,7 @@ class HalfQuestion:
         half = msgspec.structs.replace(half, failed=half.failed + 1)
         if half.failed >= TRIES:
             call.retry = ("Start again", "/.zt/sign-in")
+            call.note = "That was the fifth wrong answer in this sign-in."
             raise ClientError(Reason.LOGIN_EXPIRED, "too many wrong answers")
         await keep(call, self.name, half)
 

@@ -156,7 +156,7 @@
     button.addEventListener("click", () => run(work, adding, false));
     if (adding) byId("name").addEventListener("keydown", (event) => event.key === "Enter" && button.click());
     if ("auto" in place.dataset && document.visibilityState === "visible") run(work, adding, true);
-    else button.focus();
+    else if (!document.querySelector("[autofocus]")) button.focus();
   }
 
   function recoveryCodes() {
