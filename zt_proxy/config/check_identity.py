@@ -3,13 +3,14 @@
 import re
 
 from zt_proxy.config import names
-from zt_proxy.config.build_identity import client_auth, issuer_of
+from zt_proxy.config.build_identity import client_auth, issuer_of, levels
 from zt_proxy.config.certificates import check_authorities, read_leaf, read_public_key
 from zt_proxy.config.check import Checking
 from zt_proxy.config.problems import Mark
 from zt_proxy.config.schema_base import Model
 from zt_proxy.config.schema_identity import ClientKey, Levels, Provider
 from zt_proxy.control.identity.client_auth import load_client_key
+from zt_proxy.control.identity.presets import PRESETS
 from zt_proxy.control.identity.service_account import load_service_account
 from zt_proxy.control.settings import ClientKeySettings
 from zt_proxy.core.errors import ConfigurationError
@@ -56,9 +57,11 @@ def _provider(checking: Checking, name: str, provider: Provider) -> None:
         problems.warning(
             provider.at("insecure_no_mfa"), f"people of `{name}` get in without a second factor (insecure_no_mfa)"
         )
-    elif _nothing_counts(provider):
-        key = "amr" if provider.amr is not None else "amr_values"
-        problems.error(provider.at(key), "nothing would count as a second factor", "`acr` or `amr`")
+    elif _nothing_counts(provider) and not {"passkey", "totp"} & set(checking.schema.identity.mfa.accept):
+        key = next((key for key in ("amr", "amr_values") if provider.written(key)), "preset")
+        problems.error(
+            provider.at(key), "nothing would count as a second factor", "`acr` or `amr`, or own factors in `mfa.accept`"
+        )
     _factors(checking, provider)
     _people(checking, name, provider)
     if provider.ca is not None:
@@ -66,24 +69,25 @@ def _provider(checking: Checking, name: str, provider: Provider) -> None:
 
 
 def _nothing_counts(provider: Provider) -> bool:
-    """Whether the operator's own lists leave no value that attests two factors."""
-    keys = ("acr", "acr_values", "amr", "amr_values")
-    if (provider.amr is None and provider.amr_values is None) or not all(map(provider.complete, keys)):
+    """Whether no value that the provider could send attests two factors."""
+    if not all(map(provider.complete, ("acr", "acr_values", "amr", "amr_values"))):
         return False
-    levels = [each for each in (provider.acr, provider.amr) if each is not None]
-    return not (
-        provider.acr_values or provider.amr_values or any(each.multi or each.phishing_resistant for each in levels)
-    )
+    preset = PRESETS[provider.preset]
+    acr = levels(provider.acr, provider.acr_values) or preset.acr
+    amr = preset.amr
+    if provider.amr is not None or provider.amr_values is not None:
+        amr = levels(provider.amr, provider.amr_values)
+    return amr is not None and not any(level >= Level.MULTI for level in (*acr.values(), *amr.values()))
 
 
 def _factors(checking: Checking, provider: Provider) -> None:
     """Values that say nothing, say two things, or would count as a second factor although they are none."""
-    for claim, levels, short in (
+    for claim, said, short in (
         ("acr", provider.acr, provider.acr_values),
         ("amr", provider.amr or Levels(), provider.amr_values or []),
     ):
         listed: list[tuple[Model, str, Level, list[str]]] = [(provider, claim + "_values", Level.MULTI, short)]
-        listed += [(levels, key, level, values) for key, (level, values) in levels.by_level().items()]
+        listed += [(said, key, level, values) for key, (level, values) in said.by_level().items()]
         seen: set[str] = set()
         for model, key, level, values in listed:
             for index, value in enumerate(values):
