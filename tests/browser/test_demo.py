@@ -1,7 +1,11 @@
 """The whole demo as a person meets it: the proxy in front of the built-in app, and in front of a real Node-RED."""
 
-import pytest
+import contextlib
 
+import pytest
+from playwright.async_api import Error as PlaywrightError
+
+from tests.lab.passkeys import Finger
 from tests.real.fixtures import MODULES, browser, need_node  # noqa: F401 - browser is a fixture
 from zt_proxy.demo.run import demo
 
@@ -34,20 +38,6 @@ async def sign_in(browser, layout, username, path="/"):  # noqa: F811
     return page
 
 
-async def test_a_releaser_signs_in_edits_deploys_and_sees_it_live(browser, builtin):  # noqa: F811
-    page = await sign_in(browser, builtin, "rita")
-    await page.get_by_role("heading", name="Records").wait_for()
-    assert await page.inner_text("#me-name") == "Rita Roth"
-    await page.get_by_text("on", exact=True).wait_for()
-    editor = await page.context.new_page()
-    await editor.goto(f"{builtin.app_url}/editor")
-    await editor.get_by_role("button", name="Add a field").click()
-    await editor.locator("#fields li:last-child input").fill("Cost centre")
-    await editor.get_by_role("button", name="Deploy").click()
-    await editor.get_by_text("Version 2 is deployed.").wait_for()
-    await page.get_by_role("columnheader", name="Cost centre").wait_for()
-
-
 async def test_a_viewer_reads_and_is_told_why_a_change_is_refused(browser, builtin):  # noqa: F811
     page = await sign_in(browser, builtin, "vera")
     await page.get_by_role("button", name="New record").click()
@@ -58,18 +48,6 @@ async def test_a_viewer_reads_and_is_told_why_a_change_is_refused(browser, built
     assert answer.status == 403
     await page.get_by_text((await answer.json())["title"]).wait_for()
     assert (await page.goto(f"{builtin.app_url}/editor")).status == 403
-
-
-async def test_a_maker_edits_records_and_may_not_deploy(browser, builtin):  # noqa: F811
-    page = await sign_in(browser, builtin, "max", "/editor")
-    async with page.expect_response("**/api/deploy") as refused:
-        await page.get_by_role("button", name="Deploy").click()
-    assert (await refused.value).status == 403
-    await page.goto(f"{builtin.app_url}/")
-    await page.get_by_role("button", name="New record").click()
-    await page.get_by_label("Item").fill("Chair")
-    await page.get_by_role("button", name="Save").click()
-    await page.get_by_text("Saved.").wait_for()
 
 
 @pytest.mark.parametrize("username", ["olaf", "nina"])
@@ -107,6 +85,13 @@ async def test_signing_out_at_the_provider_signs_out_of_the_app(browser, builtin
 @pytest.mark.real
 async def test_node_red_is_edited_and_deployed_and_its_debug_message_arrives(browser, node_red_demo):  # noqa: F811
     page = await sign_in(browser, node_red_demo, "rita")
+    finger = Finger(page.context)
+    await finger.attach(page)
+    await page.goto(node_red_demo.portal_url + "/.zt/enrol")
+    await page.get_by_role("button", name="Create a passkey").click()
+    await page.get_by_role("heading", name="Keep these recovery codes").wait_for()
+    await finger.learn()
+    await page.goto(node_red_demo.app_url)
     await page.wait_for_selector(".red-ui-flow-node-button-button")
     # The message of the first inject arrives over the editor's WebSocket, in the debug side bar.
     await page.keyboard.press("Control+g")
@@ -114,7 +99,11 @@ async def test_node_red_is_edited_and_deployed_and_its_debug_message_arrives(bro
     await page.locator(".red-ui-flow-node-button-button").first.click(force=True)
     await page.get_by_text("hello through the proxy").first.wait_for()
     await page.evaluate("RED.nodes.workspace('zt-tab').label = 'Deployed'; RED.nodes.dirty(true)")
-    async with page.expect_response(lambda answer: answer.request.method == "POST" and "/flows" in answer.url) as sent:
+    async with page.context.expect_page() as opening:
         await page.locator("#red-ui-header-button-deploy").click()
-    assert (await sent.value).ok
+    window = await opening.value
+    await finger.attach(window)
+    with contextlib.suppress(PlaywrightError):  # it may have gone on by itself, and closed
+        await window.get_by_role("button", name="Use your passkey").click(timeout=5000)
+    await page.get_by_text("Successfully deployed").first.wait_for()
     assert '"Deployed"' in (node_red_demo.folder / "node-red" / "flows.json").read_text()

@@ -14,6 +14,7 @@ import trustme
 from playwright.async_api import async_playwright
 
 from tests.browser.test_node_red_journey import FLOWS, PORTAL, edit
+from tests.lab.passkeys import Finger
 from tests.real.fixtures import CHROMIUM, USERS, node_red, oidc_provider, program  # noqa: F401 - some are fixtures
 from zt_proxy.demo.layout import free_port
 
@@ -76,36 +77,15 @@ class Scene:
     portal: str
     node_red_folder: object
     context: object
-    credentials: object = None
-
-    async def authenticator(self, page):
-        """A virtual one for this tab, with what the first one has learnt."""
-        cdp = await self.context.new_cdp_session(page)
-        await cdp.send("WebAuthn.enable")
-        device = {
-            "protocol": "ctap2",
-            "transport": "internal",
-            "hasResidentKey": True,
-            "hasUserVerification": True,
-            "isUserVerified": True,
-            "automaticPresenceSimulation": True,
-        }
-        made = await cdp.send("WebAuthn.addVirtualAuthenticator", {"options": device})
-        for credential in self.credentials or ():
-            credential["signCount"] += 10  # one authenticator that goes on counting, whichever tab it is asked in
-            await cdp.send(
-                "WebAuthn.addCredential", {"authenticatorId": made["authenticatorId"], "credential": credential}
-            )
-        return cdp, made["authenticatorId"]
+    finger: Finger
 
     async def enrol_a_passkey(self, page):
         """On the portal's page, right after the sign-in."""
-        cdp, authenticator = await self.authenticator(page)
+        await self.finger.attach(page)
         await page.goto(f"{self.portal}/.zt/enrol")
         await page.get_by_role("button", name="Create a passkey").click()
         await page.get_by_role("heading", name="Keep these recovery codes").wait_for()
-        told = await cdp.send("WebAuthn.getCredentials", {"authenticatorId": authenticator})
-        self.credentials = told["credentials"]
+        await self.finger.learn()
         await page.goto(self.app)
 
     async def until_too_old(self, page):
@@ -157,7 +137,7 @@ async def scene(tmp_path, oidc_provider, node_red):  # noqa: F811
             context = await browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 800})
             for script in scripts:
                 await context.add_init_script(script)
-            return Scene(f"https://{FLOWS}:{port}", portal, platform.user_dir, context)
+            return Scene(f"https://{FLOWS}:{port}", portal, platform.user_dir, context, Finger(context))
 
         yield start
 
@@ -235,7 +215,7 @@ class ByPasskey:
         """The window opens by itself, within the click."""
 
     async def inside(self, scene, window):
-        await scene.authenticator(window)
+        await scene.finger.attach(window)
         with contextlib.suppress(Exception):  # it may have gone on by itself, and closed
             await window.get_by_role("button", name="Use your passkey").click(timeout=5000)
 

@@ -133,7 +133,7 @@ _BUILTIN_RULES = """\
           - {methods: [POST], paths: ["/api/deploy"]}
           - {methods: [GET], paths: ["/confirm"]}  # a page to come back through when the sign-in has grown old
         to: {groups: [releasers]}
-        require: {reauth: 5m}
+        require: {mfa: phishing-resistant, reauth: 5m}  # a passkey, shown in the last five minutes
 """
 
 _NODE_RED_RULES = """\
@@ -151,7 +151,7 @@ _NODE_RED_RULES = """\
           - {methods: [POST], paths: ["/flows", "/flow"]}
           - {methods: [PUT, DELETE], paths: ["/flow/*"]}
         to: {groups: [releasers]}
-        require: {reauth: 15m}
+        require: {mfa: phishing-resistant, reauth: 5m}  # a passkey, shown in the last five minutes
 """
 
 
@@ -175,11 +175,13 @@ identity:
       client_secret: "${{file:oidc-secret}}"
       ca: ca.pem
       acr_values: ["urn:zt:mfa"]
+  mfa: {{accept: [provider, passkey, totp]}}  # the provider's second factor, or one of the proxy's own
 routes:
   - name: app
     host: {APP_HOST}
     upstream: "{upstream}"
     audience: "{layout.app_url}"
+    helper: inject  # a step-up in a small window, without losing what is on the page
     rules:
 {_BUILTIN_RULES if layout.kind == "builtin" else _NODE_RED_RULES}\
 limits: {{drain: 1s}}

@@ -41,3 +41,11 @@ def seconds_left(when: float) -> int:
 def base32(secret: bytes) -> str:
     """The secret as an authenticator app takes it."""
     return base64.b32encode(secret).decode().rstrip("=")
+
+
+def from_base32(text: str) -> bytes:
+    """The secret that `base32`, or a set-up page, shows; blanks and case do not matter. Raises ValueError."""
+    letters = "".join(text.split()).upper().rstrip("=")
+    if not letters:
+        raise ValueError("no secret")
+    return base64.b32decode(letters + "=" * (-len(letters) % 8))

@@ -33,3 +33,14 @@ def test_what_is_not_six_digits_is_refused(typed):
 
 def test_blanks_in_a_typed_code_do_not_matter():
     assert totp.matches(RFC_SECRET, " 005 924 ", 1234567890)
+
+
+@pytest.mark.parametrize("typed", ["JBSWY3DPEHPK3PXP", "jbsw y3dp ehpk 3pxp", "JBSWY3DPEHPK3PXP===="])
+def test_a_secret_is_read_as_set_up_pages_show_it(typed):
+    assert totp.from_base32(typed) == b"Hello!\xde\xad\xbe\xef"
+
+
+@pytest.mark.parametrize("typed", ["", "  ", "0189", "JBSW!"])
+def test_what_is_no_secret_is_refused(typed):
+    with pytest.raises(ValueError):
+        totp.from_base32(typed)
