@@ -287,8 +287,8 @@ class Route(Model):
     machines_only: bool = False
     """Never answer with a redirect or a page."""
     helper: Literal["off", "inject"] = "off"
-    """`inject`: put `/.zt/session.js` into the app's pages, past their Content-Security-Policy; with it scripts wait while
-    a person confirms, instead of failing. An app may also include the script by itself."""
+    """`inject`: put `/.zt/session.js` into the app's pages, past their Content-Security-Policy; with it scripts wait
+    while a person confirms, instead of failing. An app may also include the script by itself."""
     insecure_root_service_worker: bool = False
     """Let the app install a service worker over its whole origin; it could then read the codes of a sign-in."""
     body_limit: Size | None = None
