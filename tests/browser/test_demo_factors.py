@@ -25,6 +25,7 @@ async def layout(tmp_path):
 
 async def picture(page, name):
     if PICTURES:
+        await page.wait_for_load_state()
         await page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 

@@ -13,6 +13,7 @@ import pytest
 import trustme
 from playwright.async_api import async_playwright
 
+from tests.browser.test_demo_factors import picture
 from tests.browser.test_node_red_journey import FLOWS, PORTAL, edit
 from tests.lab.passkeys import Finger
 from tests.real.fixtures import CHROMIUM, USERS, node_red, oidc_provider, program  # noqa: F401 - some are fixtures
@@ -215,6 +216,8 @@ class ByPasskey:
         """The window opens by itself, within the click."""
 
     async def inside(self, scene, window):
+        await picture(scene.context.pages[0], "node-red-held")
+        await picture(window, "node-red-window")
         await scene.finger.attach(window)
         with contextlib.suppress(Exception):  # it may have gone on by itself, and closed
             await window.get_by_role("button", name="Use your passkey").click(timeout=5000)
