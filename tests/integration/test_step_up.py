@@ -56,10 +56,15 @@ async def submit(browser: Browser, url: str, body: bytes, kind: str = URLENCODED
     return await browser.request(url, "POST", {name: value for name, value in headers.items() if value}, body)
 
 
+def onward(page: Page) -> str:
+    """Where the page leads that says that a form is kept."""
+    assert page.status == 200, page
+    return (page.reply.header("refresh") or "").removeprefix("0; url=")
+
+
 async def proven(browser: Browser, page: Page) -> Page:
-    """Follow a redirect to the portal, prove what is asked, and come back to the page that sends the form on."""
-    assert page.status == 303, page
-    back = await browser.visit(page.location)
+    """Go on to the portal, prove what is asked, and come back to the page that sends the form on."""
+    back = await browser.visit(onward(page))
     assert (back.status, urlsplit(back.url).path) == (200, "/.zt/resume"), back
     return back
 

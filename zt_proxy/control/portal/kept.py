@@ -10,12 +10,12 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
-from zt_proxy.control.portal.answers import check_target, redirect
+from zt_proxy.control.portal.answers import check_target
 from zt_proxy.control.portal.call import Call
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.handoff import Purpose, open_handoff, seal_handoff
 from zt_proxy.link.proofs import KeptForm
-from zt_proxy.pages.resume import resume_headers, resume_page
+from zt_proxy.pages.resume import onward_headers, onward_page, resume_headers, resume_page
 
 HANDOFF = "ZT-Handoff"
 
@@ -45,7 +45,8 @@ async def keep(call: Call) -> web.StreamResponse:
     )
     name = await forms.keep(session.sid, handoff.host, handoff.target, form)
     sealed = seal_handoff(portal.ring, msgspec.structs.replace(handoff, kept=name))
-    return redirect(call, f"{portal.settings.portal_origin}/.zt/sign-in?to={quote(sealed)}")
+    url = f"{portal.settings.portal_origin}/.zt/sign-in?to={quote(sealed)}"
+    return _html(call, onward_page(call.host, url), onward_headers(url))
 
 
 async def page(call: Call, kept: str, sid: str, target: str) -> web.StreamResponse:
@@ -59,10 +60,12 @@ async def page(call: Call, kept: str, sid: str, target: str) -> web.StreamRespon
     token = await call.portal.sessions.forms.release(sid, kept, call.host, target)
     if token is None:
         raise ClientError(Reason.FORM_ALREADY_SENT, "no form is kept under this name here", status=409)
-    headers = resume_headers() | {"X-Request-Id": call.request_id}
-    response = web.Response(
-        body=resume_page(call.host, target, token), headers=headers, content_type="text/html", charset="utf-8"
-    )
+    return _html(call, resume_page(call.host, target, token), resume_headers())
+
+
+def _html(call: Call, body: bytes, headers: dict[str, str]) -> web.Response:
+    headers = headers | {"X-Request-Id": call.request_id}
+    response = web.Response(body=body, headers=headers, content_type="text/html", charset="utf-8")
     for line in call.cookies:
         response.headers.add("Set-Cookie", line)
     return response
