@@ -22,6 +22,15 @@ CONFIRMED = """\
         require: {mfa: phishing-resistant}
 """
 
+DEVICE = {
+    "protocol": "ctap2",
+    "transport": "internal",
+    "hasResidentKey": True,
+    "hasUserVerification": True,
+    "isUserVerified": True,
+    "automaticPresenceSimulation": True,
+}
+
 
 @pytest.fixture
 async def layout(tmp_path, monkeypatch):
@@ -76,15 +85,7 @@ async def visitor(browser, **options):  # noqa: F811
     page = await context.new_page()
     cdp = await context.new_cdp_session(page)
     await cdp.send("WebAuthn.enable")
-    device = {
-        "protocol": "ctap2",
-        "transport": "internal",
-        "hasResidentKey": True,
-        "hasUserVerification": True,
-        "isUserVerified": True,
-        "automaticPresenceSimulation": True,
-    }
-    made = await cdp.send("WebAuthn.addVirtualAuthenticator", {"options": device})
+    made = await cdp.send("WebAuthn.addVirtualAuthenticator", {"options": DEVICE})
     return Visitor(context, page, cdp, made["authenticatorId"])
 
 
