@@ -51,7 +51,9 @@ async def test_what_has_authority_does_not_exist_at_an_apps_host(lab: PortalLab)
         assert json.loads(answer.text)["reason"] == Reason.PATH_UNKNOWN
     assert not {path for path in APP_HOST if path.startswith(("/.zt/me", "/.zt/enrol", "/.zt/confirm/", "/.zt/not-me"))}
     changing = {path for path, methods in APP_HOST.items() if not set(methods) <= {"GET", "HEAD"}}
-    assert changing <= {"/.zt/activity", "/.zt/keep", "/.zt/preflight"}, "what an app's own pages may cause, and nothing else"
+    assert changing <= {"/.zt/activity", "/.zt/keep", "/.zt/preflight"}, (
+        "what an app's own pages may cause, and nothing else"
+    )
 
 
 @pytest.mark.parametrize(
