@@ -204,7 +204,8 @@ class PeopleWorld(LevelsWorld):
         portal.used = self.now
         at, level = portal.for_the_portal()
         mine = held in self.book.factors[portal.who]
-        good = mine and level >= Level.MULTI and self.now - at <= FRESH
+        strong = level >= Level.MULTI and self.book.adds(portal.who, (at, level))
+        good = mine and strong and self.now - at <= FRESH
         assert (onward(answer) == "/.zt/me?done=removed") == good
         if good:
             self.book.factors[portal.who].remove(held)

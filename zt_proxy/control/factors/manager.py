@@ -301,7 +301,8 @@ class Factors:
     async def new_recovery_codes(self, who: Person) -> tuple[str, ...]:
         """Ten codes to show once; those of before are dead. The caller has asked for a fresh proof.
 
-        Raises ClientError(FACTOR_NOT_ACCEPTED) where no factor of the proxy's own is accepted.
+        Raises ClientError(FACTOR_NOT_ACCEPTED) where no factor of the proxy's own is accepted, and FACTOR_UNKNOWN
+        for somebody who has none: codes alone would be a way round the rules of enrolment.
         """
         self._accept(FactorKind.RECOVERY)
         codes = recovery.new_codes()

@@ -150,9 +150,14 @@ class FactorStore:
         await self._run(work)
 
     async def put_codes(self, row: FactorRow, owner: PersonRow, hashes: Sequence[bytes]) -> None:
-        """New recovery codes in the place of the old ones."""
+        """New recovery codes in the place of the old ones.
+
+        Raises ClientError(FACTOR_UNKNOWN) for somebody without a factor that they could stand in for.
+        """
 
         def work(db: sqlite3.Connection) -> None:
+            if not any(each.kind is not FactorKind.RECOVERY for each in _rows(db, row.person)):
+                raise unknown("no factor that recovery codes could stand in for")
             _know(db, owner)
             db.execute("DELETE FROM factors WHERE person=? AND kind=?", (row.person, row.kind))
             _insert(db, row)

@@ -28,7 +28,10 @@ from zt_proxy.control.portal.questions import keep
 from zt_proxy.control.portal.sign_in import navigation_only
 from zt_proxy.control.session.logins import HalfLogin
 from zt_proxy.core.errors import ClientError, Reason
-from zt_proxy.core.session import Level, Principal, Proof
+from zt_proxy.core.session import Level, Principal, Proof, unlock_key
+
+ADDED = "added"
+"""The rule, of no route, under which a session remembers that it added a factor. It opens nothing but their codes."""
 
 
 class Enrolment:
@@ -209,10 +212,19 @@ async def codes(call: Call) -> web.StreamResponse:
     _check_form(call, enrolment, form)
     if enrolment.half is not None and not enrolment.enrolled:
         raise ClientError(Reason.ENROLMENT_NOT_FRESH, "no factor was added in this sign-in", status=401)
-    if enrolment.half is None and call.portal.clock.now() - enrolment.proof.at > FRESH:
+    if enrolment.half is None and not await _may_have_codes(call, enrolment):
         call.retry = ("Continue", "/.zt/confirm?for=me")
-        raise ClientError(Reason.ENROLMENT_NOT_FRESH, "the last proof is too old for new codes", status=401)
+        raise ClientError(Reason.ENROLMENT_NOT_FRESH, "no proof for new codes", status=401)
     return await _codes(call, enrolment)
+
+
+async def _may_have_codes(call: Call, enrolment: Enrolment) -> bool:
+    """They are a factor, too: with a proof that adds one, or with the factor that this very session has just added."""
+    session = await call.session()
+    added = session.proofs.get(unlock_key("", ADDED)) if session is not None else None
+    needed = max(Level.MULTI, await call.portal.factors.enrolment_level(enrolment.person))
+    oldest = call.portal.clock.now() - FRESH
+    return any(proof is not None and proof.level >= needed and proof.at >= oldest for proof in (enrolment.proof, added))
 
 
 async def done(call: Call) -> web.StreamResponse:
@@ -252,10 +264,12 @@ async def _added(call: Call, enrolment: Enrolment, factor: Factor) -> Enrolment:
         sid=session.sid if session is not None else "",
         client=call.client,
     )
+    now = call.portal.clock.now()
     if enrolment.half is None:
+        if session is not None:
+            await call.portal.sessions.unlock(session.sid, "", ADDED, Proof(now, factor.level))
         return enrolment
     half = await call.portal.logins.take_half(enrolment.name, call.browser())
-    now = call.portal.clock.now()
     half = msgspec.structs.replace(
         half,
         proof=Proof(now, factor.level),

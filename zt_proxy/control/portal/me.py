@@ -29,7 +29,9 @@ from zt_proxy.core.session import Level, Session
 ME = "/.zt/me"
 CONFIRM = "/.zt/confirm?for=me"
 FRESH = 300.0
-"""Seconds for which a proof lets its person remove factors and make new recovery codes."""
+"""Seconds for which a proof lets its person remove factors and make new recovery codes.
+
+It has to be as strong as one that adds a factor: who may take the passkey away with less would add their own next."""
 
 DONE = {
     "ended": "That session has ended.",
@@ -134,7 +136,7 @@ async def me(call: Call) -> web.StreamResponse:
         provider=provider.display_name if provider is not None else session.principal.provider,
         groups=sorted(session.principal.groups),
         level=_LEVELS[proof.level],
-        proved=_before(proof.at, now),
+        proved=_before(proof.at, now) if proof.at else None,
         methods=[_METHODS[each] for each in session.amr if each in _METHODS],
         idle=_ahead(idle_end, now),
         end=_ahead(session.absolute_deadline, now),
@@ -142,7 +144,7 @@ async def me(call: Call) -> web.StreamResponse:
         devices=await _devices(call, person, now),
         factors=[_factor(each, factors, now) for each in factors],
         own_factors=bool(factors) or not portal.settings.factors.accept.isdisjoint({"passkey", "totp"}),
-        fresh=_fresh(call, session),
+        fresh=await _fresh(call, session),
         confirm=CONFIRM,
         token=form_token(call),
         done=DONE.get(call.query().get("done", ""), ""),
@@ -193,7 +195,7 @@ async def remove(call: Call) -> web.StreamResponse:
     Raises ClientError(FACTOR_UNKNOWN, 404 or FACTOR_LAST, 409), UnavailableError(RECORD_UNAVAILABLE).
     """
     session, form = await _acting(call)
-    if not _fresh(call, session):
+    if not await _fresh(call, session):
         return redirect(call, CONFIRM)
     person, factor = Person.of(session.principal), form.get("id", "")
     if factor not in {each.id for each in await call.portal.factors.of(person)}:
@@ -206,10 +208,10 @@ async def remove(call: Call) -> web.StreamResponse:
 async def codes(call: Call) -> web.StreamResponse:
     """POST /.zt/me/codes: ten new recovery codes, shown once, on record, after a proof just now.
 
-    Raises ClientError(FACTOR_NOT_ACCEPTED), UnavailableError(RECORD_UNAVAILABLE).
+    Raises ClientError(FACTOR_NOT_ACCEPTED or FACTOR_UNKNOWN), UnavailableError(RECORD_UNAVAILABLE).
     """
     session, _ = await _acting(call)
-    if not _fresh(call, session):
+    if not await _fresh(call, session):
         return redirect(call, CONFIRM)
     await _note(call, session, "new-recovery-codes", "")
     made = await call.portal.factors.new_recovery_codes(Person.of(session.principal))
@@ -244,9 +246,11 @@ async def _acting(call: Call) -> tuple[Session, Mapping[str, str]]:
     return session, form
 
 
-def _fresh(call: Call, session: Session) -> bool:
+async def _fresh(call: Call, session: Session) -> bool:
     proof = adopt.portal_proof(call, session)
-    return proof is not None and proof.level >= Level.MULTI and call.portal.clock.now() - proof.at <= FRESH
+    if proof is None or call.portal.clock.now() - proof.at > FRESH:
+        return False
+    return proof.level >= max(Level.MULTI, await call.portal.factors.enrolment_level(Person.of(session.principal)))
 
 
 async def _note(call: Call, session: Session, action: str, factor: str) -> None:

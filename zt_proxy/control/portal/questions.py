@@ -70,8 +70,8 @@ async def open_question(call: Call) -> Question:
     if session is None:
         call.retry = ("Sign in", "/.zt/sign-in")
         raise ClientError(Reason.LOGIN_REQUIRED, "no session at the portal", status=401)
-    level = await call.portal.factors.enrolment_level(Person.of(session.principal)) if query["for"] == "enrol" else None
-    return OwnQuestion(call, session, query["for"], max(level or Level.MULTI, Level.MULTI))
+    level = await call.portal.factors.enrolment_level(Person.of(session.principal))
+    return OwnQuestion(call, session, query["for"], max(level, Level.MULTI))
 
 
 async def _half_question(call: Call, name: str) -> "HalfQuestion":

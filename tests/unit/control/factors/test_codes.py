@@ -243,19 +243,30 @@ async def test_recovery_codes_are_shown_once_and_each_counts_once(world: FactorW
 
 
 async def test_of_many_at_once_with_one_recovery_code_exactly_one_wins(world: FactorWorld) -> None:
+    await world.enrol_passkey()
     (code, *_) = await world.factors.new_recovery_codes(ALICE)
     results = await asyncio.gather(*(try_code(world, code) for _ in range(20)))
     assert sum(isinstance(result, Proved) for result in results) == 1
 
 
 async def test_new_recovery_codes_end_the_old_and_are_of_one_person(world: FactorWorld) -> None:
+    for person in (ALICE, BOB):
+        await world.enrol_totp(person)
     old = await world.factors.new_recovery_codes(ALICE)
     new = await world.factors.new_recovery_codes(ALICE)
     await world.factors.new_recovery_codes(BOB)
     assert reason(await try_code(world, old[0])) is Reason.FACTOR_WRONG
     assert reason(await try_code(world, new[0], BOB)) is Reason.FACTOR_WRONG
     assert isinstance(await try_code(world, new[0]), Proved)
-    assert [factor.kind for factor in await world.factors.of(ALICE)] == [FactorKind.RECOVERY]
+    kinds = [factor.kind for factor in await world.factors.of(ALICE)]
+    assert kinds == [FactorKind.TOTP, FactorKind.RECOVERY]
+
+
+async def test_there_are_no_recovery_codes_for_somebody_with_nothing_to_recover(world: FactorWorld) -> None:
+    with pytest.raises(ClientError) as caught:
+        await world.factors.new_recovery_codes(ALICE)
+    assert caught.value.reason is Reason.FACTOR_UNKNOWN
+    assert await world.factors.of(ALICE) == ()
 
 
 async def test_nothing_secret_is_in_the_file_in_the_clear(world: FactorWorld) -> None:

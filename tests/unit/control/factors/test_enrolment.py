@@ -211,6 +211,7 @@ async def test_a_reset_forgets_factors_codes_challenges_and_wrong_codes(world: F
 
 
 async def test_where_no_own_factor_is_accepted_none_can_be_added_or_shown(world: FactorWorld) -> None:
+    await world.enrol_passkey()
     codes = await world.factors.new_recovery_codes(ALICE)
     world.factors.configure(msgspec.structs.replace(SETTINGS, accept=frozenset({"provider"})))
     assert await refusal(world.enrol_passkey(BOB)) is Reason.FACTOR_NOT_ACCEPTED

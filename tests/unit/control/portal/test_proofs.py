@@ -133,7 +133,7 @@ def who(lab: PortalLab) -> Person:
 
 
 async def test_an_old_session_adds_no_factor(lab: PortalLab, alice: Browser) -> None:
-    token = await alice.form_token("/.zt/confirm?for=me")
+    token = await alice.form_token("/.zt/me")
     for answer in (
         await alice.script("/.zt/enrol/options", {}),
         await alice.script("/.zt/enrol/passkey", {"token": "x", "credential": {}}),

@@ -1,0 +1,148 @@
+"""Ways to more than one has proved, by adding, removing and confirming factors."""
+
+import html
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pyotp
+import pytest
+
+from tests.lab.authenticator import Authenticator
+from tests.lab.portal import ORIGIN, PORTAL, Answer, Browser, PortalLab
+from zt_proxy.control.factors.types import Factor, FactorKind, Person
+from zt_proxy.control.settings import FactorSettings
+from zt_proxy.core.errors import Reason
+from zt_proxy.core.session import Level
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[PortalLab]:
+    async with PortalLab(tmp_path) as lab:
+        lab.provider.level = Level.SINGLE
+        yield lab
+
+
+def who(lab: PortalLab) -> Person:
+    return Person.of(lab.provider.principal)
+
+
+async def kinds(lab: PortalLab) -> list[FactorKind]:
+    return [each.kind for each in await lab.factors.of(who(lab))]
+
+
+async def factor(lab: PortalLab, kind: FactorKind) -> Factor:
+    return next(each for each in await lab.factors.of(who(lab)) if each.kind is kind)
+
+
+async def act(browser: Browser, path: str, **form: str) -> Answer:
+    """A form of `/.zt/me`, whether the page shows it or not: all of them have one token."""
+    token = re.search(r'name="token" value="([^"]+)"', (await browser.get(PORTAL, "/.zt/me")).text)
+    assert token is not None
+    return await browser.post(path, token=token.group(1), **form)
+
+
+async def with_recovery_codes(lab: PortalLab, phone: Authenticator) -> list[str]:
+    """The codes of somebody who has a passkey."""
+    browser = lab.browser()
+    page = await browser.to_own_factor()
+    shown = await browser.enrol_passkey(page, phone)
+    await browser.follow(await browser.post("/.zt/enrol/done?" + page.partition("?")[2]))
+    return re.findall(r"<li><code>([^<]+)</code>", html.unescape(shown.text))
+
+
+async def by_code(lab: PortalLab, code: str) -> Browser:
+    """Signed in just now with a code, elsewhere."""
+    browser = lab.browser("203.0.113.5")
+    page = await browser.to_own_factor()
+    await browser.follow(await browser.post("/.zt/confirm/code?" + page.partition("?")[2], code=code))
+    session = await browser.session(PORTAL)
+    assert session is not None
+    assert session.level is Level.MULTI
+    return browser
+
+
+# from a code to a passkey
+
+
+async def test_who_has_a_phished_code_does_not_remove_the_passkey_to_add_their_own(lab: PortalLab) -> None:
+    codes = await with_recovery_codes(lab, Authenticator())
+    thief = await by_code(lab, codes[0])
+    passkey = await factor(lab, FactorKind.PASSKEY)
+    answer = await act(thief, "/.zt/me/remove", id=passkey.id, last="yes")
+    assert answer.location == "/.zt/confirm?for=me"
+    assert FactorKind.PASSKEY in await kinds(lab)
+    assert (await thief.get(PORTAL, "/.zt/enrol")).location == "/.zt/confirm?for=enrol"
+    assert 'action="/.zt/me/remove"' not in (await thief.get(PORTAL, "/.zt/me")).text
+    asked = (await thief.get(PORTAL, "/.zt/confirm?for=me")).text
+    assert "Use your passkey" in asked
+    assert 'action="/.zt/confirm/code' not in asked
+    refused = await act(thief, "/.zt/confirm/code?for=me", code=codes[1])
+    assert refused.status == 403
+    assert Reason.MFA_REQUIRED in refused.text
+
+
+async def test_one_phished_code_does_not_become_ten(lab: PortalLab) -> None:
+    codes = await with_recovery_codes(lab, Authenticator())
+    thief = await by_code(lab, codes[0])
+    assert (await act(thief, "/.zt/me/codes")).location == "/.zt/confirm?for=me"
+    assert (await factor(lab, FactorKind.RECOVERY)).remaining == 9
+
+
+async def test_who_has_a_passkey_removes_it_with_it(lab: PortalLab) -> None:
+    phone = Authenticator()
+    codes = await with_recovery_codes(lab, phone)
+    browser = await by_code(lab, codes[0])
+    await browser.show_passkey("/.zt/confirm?for=me", phone)
+    passkey = await factor(lab, FactorKind.PASSKEY)
+    assert (await act(browser, "/.zt/me/remove", id=passkey.id, last="yes")).location == "/.zt/me?done=removed"
+
+
+# from a password to codes
+
+
+async def test_a_password_alone_gets_no_recovery_codes(lab: PortalLab) -> None:
+    """Of somebody who has an app and no codes left, where the provider asks for one factor only."""
+    browser = lab.browser()
+    lab.provider.insecure_no_mfa = True
+    await browser.sign_in()
+    shown = (await browser.get(PORTAL, "/.zt/enrol?kind=totp")).text
+    app = pyotp.TOTP(re.findall(r'class="secret">([^<]+)<', shown)[0].replace(" ", ""))
+    fields = {name: re.findall(rf'name="{name}" value="([^"]+)"', shown)[0] for name in ("token", "pending")}
+    await browser.post("/.zt/enrol/totp", **fields, code=app.at(int(lab.clock.now())))
+    await lab.factors.remove(who(lab), (await factor(lab, FactorKind.RECOVERY)).id)
+    thief = lab.browser("203.0.113.5")
+    await thief.sign_in()
+    session = await thief.session(PORTAL)
+    assert session is not None
+    assert session.level is Level.SINGLE
+    for path in ("/.zt/enrol/codes", "/.zt/me/codes"):
+        answer = await act(thief, path)
+        assert "<li><code>" not in answer.text
+    assert await kinds(lab) == [FactorKind.TOTP]
+
+
+async def test_codes_alone_are_no_way_round_a_grant(tmp_path: Path) -> None:
+    settings = FactorSettings(rp_id=PORTAL.partition(":")[0], origin=f"https://{PORTAL}", enrolment="grant")
+    async with PortalLab(tmp_path, factors=settings) as lab:
+        browser = lab.browser()
+        await browser.sign_in()
+        assert Reason.ENROLMENT_NOT_GRANTED in (await browser.get(PORTAL, "/.zt/enrol")).text
+        for path in ("/.zt/enrol/codes", "/.zt/me/codes"):
+            answer = await act(browser, path)
+            assert "<li><code>" not in answer.text
+        assert await kinds(lab) == []
+
+
+@pytest.mark.parametrize("level", [Level.SINGLE, Level.MULTI])
+async def test_whoever_adds_a_first_passkey_in_a_session_gets_codes_with_it(lab: PortalLab, level: Level) -> None:
+    lab.provider.insecure_no_mfa, lab.provider.level = True, level
+    browser = lab.browser()
+    await browser.sign_in()
+    token = await browser.form_token("/.zt/enrol")
+    given = json.loads((await browser.script("/.zt/enrol/options", {})).text)
+    sent = {"token": given["token"], "credential": Authenticator().create(given["options"], ORIGIN)}
+    assert (await browser.script("/.zt/enrol/passkey", sent)).status == 204
+    shown = await browser.post("/.zt/enrol/codes", token=token)
+    assert len(re.findall(r"<li><code>", shown.text)) == 10
