@@ -44,7 +44,9 @@ def applies(rule: Rule) -> bool:
     if rule.allow is None or rule.deny is not None:
         return False
     to = rule.to
-    return to is None or bool(to.word == "anyone-signed-in" or to.users or to.groups or to.claims)
+    if to is None or to.word == "anyone-signed-in":
+        return True
+    return bool(to.users or to.groups or to.claims or to.providers)
 
 
 def needs_of(rule: Rule, route: Route, floor: Require) -> Needs:

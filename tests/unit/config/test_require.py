@@ -48,6 +48,11 @@ def test_the_strongest_level_and_the_shortest_time_count_wherever_they_stand(pla
     assert asked(deploy) == (Level.PHISHING_RESISTANT, 3600, False)
 
 
+def test_a_floor_holds_for_a_rule_that_names_nobody_but_a_provider(place: Path) -> None:
+    staff, deploy, _, _ = rules_of(place, top="{mfa: multi}", route="{reauth: 1h}", deploy="to: {providers: [corp]}")
+    assert asked(staff) == asked(deploy) == (Level.MULTI, 3600, False)
+
+
 def test_once_of_a_route_holds_for_all_its_rules(place: Path) -> None:
     staff, deploy, _, _ = rules_of(place, route="{reauth: once}", deploy="to: {groups: [releasers]}")
     assert asked(staff) == asked(deploy) == (Level.SINGLE, None, True)
