@@ -51,12 +51,12 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     challenge: ChallengeKind | None = None
     max_age: float = 0.0
     """With a REAUTH challenge: how old, in seconds, a proof may be; 0: any that was made in this session."""
+    reported: tuple[str, ...] = ()
+    """`rule:effect` of rules in report mode that would have decided otherwise."""
     level: Level = Level.SINGLE
-    """With a REAUTH challenge: how strong the proof has to be."""
+    """With a REAUTH challenge, and with an ALLOW that spends a proof: how strong the proof has to be."""
     once: bool = False
-    """With a REAUTH challenge: the proof is good for this one request."""
+    """With the same: the proof is good for this one request."""
     spend: str = ""
     """With an ALLOW: the key in `Session.proofs` of a proof that is good once. It is no permission before control says
     that nobody else has spent it: `Permitted` refuses it."""
-    reported: tuple[str, ...] = ()
-    """`rule:effect` of rules in report mode that would have decided otherwise."""

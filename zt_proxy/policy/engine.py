@@ -169,7 +169,7 @@ def _proven(session: Session, rule: CompiledRule, facts: Facts) -> Decision:
         key = f"{rule.unlock}\x1f{request_of(facts.method, facts.path)}"
         proof = session.proofs.get(key)
         if proof is not None and proof.level >= rule.level and _fresh(proof, ONCE, facts.now):
-            return replace(rule.decision, spend=key)
+            return replace(rule.decision, spend=key, level=rule.level, once=True)
         return rule.challenge
     strong = False
     for proof in (session.proved(), session.proofs.get(rule.unlock)):

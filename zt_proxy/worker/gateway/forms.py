@@ -39,11 +39,15 @@ def is_own_form(head: RequestHead) -> bool:
 
 
 def may_be_kept(head: RequestHead, limit: int) -> bool:
-    """A form of this size and kind can wait."""
+    """A form of this size and kind can wait. What no browser sends cannot: it would go on as something else."""
+    if not 0 < head.content_length <= limit or not is_own_form(head):
+        return False
+    kind, referer = content_type(head), head.noted[int(Kind.REFERER)]
     return (
-        0 < head.content_length <= limit
-        and is_own_form(head)
-        and content_type(head).partition(b";")[0].strip().lower() in KINDS
+        kind.partition(b";")[0].strip().lower() in KINDS
+        and kind.isascii()
+        and (referer is None or referer.isascii())
+        and not any(line[:17].lower() == b"content-encoding:" for line in head.lines)
     )
 
 

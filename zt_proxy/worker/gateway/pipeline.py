@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
 from zt_proxy.core.http import SAFE_METHODS, Target
-from zt_proxy.core.session import Session
+from zt_proxy.core.session import Level, Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.worker.gateway import browser, forms, outgoing, places, preflight
@@ -669,6 +669,9 @@ class Gateway:
         route, entry = x.route, x.session
         if route is None or x.target is None or x.relay is None:
             return None  # the portal's, or not decided yet
+        opened = x.decision
+        if opened is None or opened.effect is not Effect.ALLOW:
+            return None  # a form on its way to be kept, which nobody allowed
         session = entry.session if entry is not None else None
         now = self.clock.now()
         if session is not None and (x.at > session.absolute_deadline or now >= session.absolute_deadline):
@@ -677,8 +680,12 @@ class Gateway:
         decision = route.policy.decide(
             Facts(now, route.name, x.head.method, x.target.path, x.client, principal, session)
         )
-        if decision.effect is Effect.ALLOW or decision.challenge is ChallengeKind.REAUTH:
-            return None  # a proof that grew old ends no stream that was opened with a fresh one
+        if decision.effect is Effect.ALLOW:
+            return None
+        if decision.reason is Reason.REAUTH_REQUIRED and (
+            not decision.once or _strong_enough(decision, opened, session)
+        ):
+            return None  # a proof that grew old, or was spent, ends no stream that was opened with it
         return decision.reason
 
     # ---- 12 finally ----
@@ -731,3 +738,10 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _strong_enough(asked: Decision, opened: Decision, session: Session | None) -> bool:
+    """What a stream was opened with reaches the level of a rule that takes a proof once. A spent proof is kept nowhere
+    but in the decision that it led to."""
+    spent = opened.level if opened.once else Level.SINGLE
+    return asked.level <= max(spent, session.level if session is not None else Level.SINGLE)
