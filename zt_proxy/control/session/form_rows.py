@@ -12,6 +12,8 @@ CREATE TABLE IF NOT EXISTS forms (
 CREATE INDEX IF NOT EXISTS forms_sid ON forms(sid, number, size);
 """
 """A name is a hash: of what the hand-off names until the form is released, then of the token."""
+ROWS = 64
+"""Forms of one session, however small: a row costs more than what is in it."""
 
 
 def put(db: sqlite3.Connection, row: FormRow, *, total: int, each: int, now: float) -> bool:
@@ -20,7 +22,7 @@ def put(db: sqlite3.Connection, row: FormRow, *, total: int, each: int, now: flo
     size = len(row.blob)
     if size > each or db.execute("SELECT 1 FROM sessions WHERE sid=?", (row.sid,)).fetchone() is None:
         return False
-    while _size(db, row.sid) + size > each:
+    while _size(db, row.sid) + size > each or _count(db, row.sid) >= ROWS:
         _drop_oldest(db, row.sid)
     while db.execute("SELECT COALESCE(SUM(size), 0) FROM forms").fetchone()[0] + size > total:
         sid, most = db.execute(
@@ -64,6 +66,11 @@ def sweep(db: sqlite3.Connection, now: float) -> None:
 
 def _size(db: sqlite3.Connection, sid: str) -> int:
     found: int = db.execute("SELECT COALESCE(SUM(size), 0) FROM forms WHERE sid=?", (sid,)).fetchone()[0]
+    return found
+
+
+def _count(db: sqlite3.Connection, sid: str) -> int:
+    found: int = db.execute("SELECT COUNT(*) FROM forms WHERE sid=?", (sid,)).fetchone()[0]
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zt_proxy.control.identity.types import VerifiedLogin
-from zt_proxy.control.session import forms
+from zt_proxy.control.session import form_rows, forms
 from zt_proxy.control.session.forms import KeptForms
 from zt_proxy.control.session.manager import SessionManager
 from zt_proxy.control.session.sqlite import SqliteStore
@@ -138,6 +138,18 @@ async def test_who_fills_the_table_pays_for_it(tmp_path: Path, monkeypatch: pyte
         assert await given.forms.release(honest, mine, HOST, TARGET) is not None
         with pytest.raises(UnavailableError):
             await given.keep(greedy, secrets.token_bytes(7_000))
+
+
+async def test_small_forms_are_bounded_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form_rows, "ROWS", 3)
+    async with lab(tmp_path) as given:
+        greedy, honest = await given.sign_in(), await given.sign_in("bob")
+        mine = await given.keep(honest)
+        names = [await given.keep(greedy) for _ in range(5)]
+        assert await given.sizes() == {greedy: 3, honest: 1}
+        released = [await given.forms.release(greedy, name, HOST, TARGET) is not None for name in names]
+        assert released == [False, False, True, True, True], "the oldest gave way"
+        assert await given.forms.release(honest, mine, HOST, TARGET) is not None
 
 
 async def test_forms_that_come_at_once_are_bounded_and_leave_nothing(
