@@ -10,7 +10,7 @@ import re
 import smtplib
 import ssl
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -26,6 +26,8 @@ from zt_proxy.core.clock import Clock
 
 WAITING = 1_000
 """Letters in the queue; the next one is dropped, and the log says so."""
+PER_ADDRESS = 10
+"""Of them to one address: who signs in again and again must not keep others from hearing of a sign-in."""
 PAUSES = (5.0, 30.0, 120.0, 600.0, 1_800.0)
 """Seconds before each further attempt; after the last one the letter is dropped."""
 LONGEST_ADDRESS = 254
@@ -54,8 +56,11 @@ Send = Callable[[MailSettings, EmailMessage], None]
 
 
 def plain_address(text: str) -> bool:
-    """Whether it is one ASCII address without display name, quotes, comments or white space (RFC 5321 §4.1.2)."""
-    if len(text) > LONGEST_ADDRESS or _ADDRESS.fullmatch(text) is None:
+    """Whether it is one ASCII address without display name, quotes, comments or white space (RFC 5321 §4.1.2).
+
+    What a mail program could read as a coded word (RFC 2047) is none: `email` reads it, and may fail over it.
+    """
+    if len(text) > LONGEST_ADDRESS or _ADDRESS.fullmatch(text) is None or "=?" in text:
         return False
     local = text.partition("@")[0]
     return not (local.startswith(".") or local.endswith(".") or ".." in local)
@@ -112,6 +117,8 @@ class Outbox:
         self._send = send
         self._letters: deque[tuple[Letter, int]] = deque()
         self._later: set[asyncio.Task[None]] = set()
+        self._to: Counter[str] = Counter()
+        """Letters on their way, by address."""
         self._wake = asyncio.Event()
 
     def configure(self, settings: MailSettings | None) -> None:
@@ -133,6 +140,10 @@ class Outbox:
         if len(self._letters) + len(self._later) >= WAITING:
             log.error("mail not sent", reason="too many letters are waiting")
             return False
+        if self._to[letter.to.casefold()] >= PER_ADDRESS:
+            log.error("mail not sent", reason="too many letters to one address are waiting")
+            return False
+        self._to[letter.to.casefold()] += 1
         self._queue(letter, 0)
         return True
 
@@ -143,28 +154,41 @@ class Outbox:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._letters:
-                    await self._try(*self._letters.popleft())
+                    letter, attempt = self._letters.popleft()
+                    if await self._try(letter, attempt):
+                        self._settled(letter)
         finally:
             for task in tuple(self._later):
                 task.cancel()
 
-    async def _try(self, letter: Letter, attempt: int) -> None:
+    async def _try(self, letter: Letter, attempt: int) -> bool:
+        """Whether that was the last of it: sent, or given up."""
         settings = self._settings
         if settings is None:
-            return
+            return True
         try:
             message = message_of(letter, settings.sender, self._clock.now())
             await _aside(self._send, settings, message)
         except (OSError, ValueError) as error:
             if _for_good(error) or attempt >= len(PAUSES):
                 log.error("mail not sent", detail=_detail(error), attempts=attempt + 1)
-                return
+                return True
             log.warning("mail will be tried again", detail=_detail(error), seconds=PAUSES[attempt])
             task = asyncio.create_task(self._again(letter, attempt))
             self._later.add(task)
             task.add_done_callback(self._later.discard)
-            return
+            return False
+        except Exception as error:  # whatever a library makes of this letter, the next one goes out
+            log.error("mail not sent", detail=_detail(error), attempts=attempt + 1)
+            return True
         log.info("mail sent", subject=letter.subject)
+        return True
+
+    def _settled(self, letter: Letter) -> None:
+        to = letter.to.casefold()
+        self._to[to] -= 1
+        if self._to[to] <= 0:
+            del self._to[to]
 
     async def _again(self, letter: Letter, attempt: int) -> None:
         await self._pause(PAUSES[attempt])

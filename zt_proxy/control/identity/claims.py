@@ -13,7 +13,7 @@ from zt_proxy.control.identity.levels import attested
 from zt_proxy.control.identity.presets import PRESETS
 from zt_proxy.control.identity.strict import printable, string_list
 from zt_proxy.control.identity.tokens import VerifiedToken, token_error
-from zt_proxy.control.identity.types import VerifiedLogin
+from zt_proxy.control.identity.types import NotAdmitted, VerifiedLogin
 from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.clock import SKEW
 from zt_proxy.core.errors import ProviderError, Reason
@@ -56,7 +56,7 @@ def login_from_token(
         raise token_error("ID token: sub is not a printable ASCII string of at most 255 characters")
     _check_access_token_hash(claims, token.header.alg, expected.access_token)
     PRESETS[settings.preset].check(claims, settings.tenant)
-    auth_time = _check_freshness(claims, issued, expected)
+    auth_time = _check_freshness(claims, expected)
     proved = attested(claims, settings)
     return VerifiedLogin(
         principal=_principal(claims, str(subject), settings),
@@ -78,7 +78,8 @@ def renewed_principal(
     """Who the person is by the ID token of a refresh: issuer, audience and subject are those of the sign-in (OpenID
     Connect Core §12.2). What it says of the proof is not looked at: nobody has proved anything.
 
-    Raises ProviderError: LOGIN_TOKEN_INVALID, LOGIN_OTHER_SUBJECT or LOGIN_GROUPS_OVERAGE.
+    Raises ProviderError: LOGIN_TOKEN_INVALID for a token that says nothing here; NotAdmitted for one that is to be
+    believed, and says that the session is nobody's of here any more: with the reason that a sign-in would be given.
     """
     claims = token.claims
     if claims.get("iss") != settings.issuer or who.issuer != settings.issuer:
@@ -87,9 +88,12 @@ def renewed_principal(
     _check_times(claims, now)
     _check_access_token_hash(claims, token.header.alg, access_token)
     if claims.get("sub") != who.subject:
-        raise ProviderError(Reason.LOGIN_OTHER_SUBJECT, "a refresh gave another person's ID token", status=403)
-    PRESETS[settings.preset].check(claims, settings.tenant)
-    return _principal(claims, who.subject, settings)
+        raise NotAdmitted(Reason.LOGIN_OTHER_SUBJECT, "a refresh gave another person's ID token", status=403)
+    try:
+        PRESETS[settings.preset].check(claims, settings.tenant)
+        return _principal(claims, who.subject, settings)
+    except ProviderError as error:
+        raise NotAdmitted(error.reason, error.detail, status=error.status) from None
 
 
 def _check_audience(claims: Mapping[str, Any], client_id: str) -> None:
@@ -140,8 +144,12 @@ def _check_access_token_hash(claims: Mapping[str, Any], alg: str, access_token: 
         raise token_error("ID token: at_hash is not that of the access token")
 
 
-def _check_freshness(claims: Mapping[str, Any], issued: float, expected: Expectation) -> float:
-    """Gives the time of the proof. A provider that was asked for freshness must say when the proof was made."""
+def _check_freshness(claims: Mapping[str, Any], expected: Expectation) -> float:
+    """Gives the time of the proof; 0, longer ago than anything asks for, where the provider does not say it. `iat`
+    would make a proof of last week fresh: the provider may have let somebody through without a question.
+
+    A provider that was asked for freshness must say when the proof was made.
+    """
     auth_time = check_time(claims, "auth_time")
     asked = expected.max_age is not None or expected.forced_after is not None
     if auth_time is None:
@@ -149,7 +157,7 @@ def _check_freshness(claims: Mapping[str, Any], issued: float, expected: Expecta
             raise ProviderError(
                 Reason.LOGIN_NOT_FRESH, "ID token has no auth_time although it was asked for", status=403
             )
-        return issued
+        return 0.0
     if auth_time > expected.now + SKEW:
         raise token_error("ID token: auth_time is in the future")
     if expected.max_age is not None and expected.now - auth_time > expected.max_age + SKEW:

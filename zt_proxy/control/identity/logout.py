@@ -97,11 +97,8 @@ class _Recent:
 
     def put(self, key: tuple[str, ...], value: float, until: float) -> None:
         self._entries.pop(key, None)
-        if len(self._entries) >= REMEMBERED:
-            now = self._clock.now()
-            self._entries = {name: entry for name, entry in self._entries.items() if entry[1] > now}
-            while len(self._entries) >= REMEMBERED:
-                del self._entries[next(iter(self._entries))]
+        while len(self._entries) >= REMEMBERED:
+            del self._entries[next(iter(self._entries))]
         self._entries[key] = (value, until)
 
     def get(self, key: tuple[str, ...]) -> float | None:
@@ -128,6 +125,8 @@ class Logouts:
         self._clock = clock
         self._announced = _Recent(clock)
         self._used = _Recent(clock)
+        self._shown = _Recent(clock)
+        """Ends in the front channel. Anybody can add one, so that they are kept apart from the signed ones."""
 
     def take(self, notice: LogoutNotice) -> None:
         """Use a token, and remember what it says. Raises ClientError(LOGOUT_TOKEN_INVALID) the second time."""
@@ -143,9 +142,14 @@ class Logouts:
         """What the token asked for could not be made durable: its provider may send it again."""
         self._used.drop((notice.issuer, notice.token_id))
 
+    def show(self, issuer: str, sid: str) -> None:
+        """A frame named this session just now: what its provider attested before goes no further either."""
+        now = self._clock.now()
+        self._shown.put(("sid", issuer, sid), now, now + self.kept)
+
     def concerns(self, login: VerifiedLogin) -> bool:
         """The provider ended this login after it attested it; of two things in one second the end is believed."""
-        times = (self._announced.get(key) for key in _of_login(login))
+        times = (known.get(key) for key in _of_login(login) for known in (self._announced, self._shown))
         return any(time is not None and login.issued <= time for time in times)
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from zt_proxy.control.identity.types import LoginRefused, Renewed
+from zt_proxy.control.identity.types import LoginRefused, NotAdmitted, Renewed
 from zt_proxy.control.settings import ProviderSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ProviderError, Reason, UnavailableError
@@ -44,7 +44,7 @@ STORE_AGAIN = 2.0
 GRACE = 2.0
 """Seconds that those under way have at the end: an answer that is not kept costs a session."""
 ENDS = frozenset((Reason.LOGIN_OTHER_SUBJECT, Reason.LOGIN_GROUPS_OVERAGE))
-"""What the provider may say of a person that no session may go on with."""
+"""What the provider may say of a person that no session may go on with, beside whatever it is `NotAdmitted` for."""
 REFUSED = "refresh-refused"
 """Why a session ended, in the log."""
 
@@ -199,7 +199,7 @@ class Refresher:
             return
         turn.failures = 0
         await self._keep(sid, answer)
-        if answer.fault is not None and answer.fault.reason in ENDS:
+        if isinstance(answer.fault, NotAdmitted) or (answer.fault is not None and answer.fault.reason in ENDS):
             await self._sessions.refused(sid, answer.token, answer.fault.reason.value)
         if answer.fault is not None:
             log.warning("refresh not believed", sid=sid, provider=provider.name, detail=answer.fault.detail)

@@ -18,7 +18,7 @@ class VerifiedLogin(msgspec.Struct, frozen=True):
     """Empty when the provider sent none."""
     amr: tuple[str, ...]
     auth_time: float
-    """When the person last proved who they are; the token's `iat` when the provider does not say."""
+    """When the person last proved who they are; 0 when the provider does not say."""
     mfa: bool
     """A second factor was attested in the signed token, or the operator chose `insecure_no_mfa`. Without it nobody may
     get in before a factor of their own was shown."""
@@ -79,6 +79,10 @@ class LoginRefused(ProviderError):
         super().__init__(Reason.LOGIN_REFUSED_BY_PROVIDER, error)
         self.error = error
         self.description = description
+
+
+class NotAdmitted(ProviderError):
+    """A refresh gave the provider's own word on this very person, by which they would not be let in."""
 
 
 class IdentityProvider(Protocol):

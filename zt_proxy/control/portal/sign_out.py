@@ -100,8 +100,8 @@ async def provider_logout(call: Call, session: Session) -> str | None:
     """Where the provider ends its own session; None if it cannot, which does not keep ours from ending."""
     record = await call.portal.sessions.record(session.sid)
     provider = call.portal.providers.get(session.principal.provider)
-    if record is None or provider is None:
-        return None
+    if record is None or provider is None or provider.issuer != record.principal.issuer:
+        return None  # the name is another provider's by now, who is not to see the ID token
     return await provider.logout_url(
         id_token=record.id_token,
         post_logout_redirect_uri=call.portal.settings.portal_origin + "/.zt/signed-out",

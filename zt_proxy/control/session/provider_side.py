@@ -86,6 +86,7 @@ class ProviderSide:
 
     async def end(self, issuer: str, provider_sid: str) -> int:
         """End the sessions that belong to one at the provider; gives how many. Dead when this returns, as above."""
+        self.logouts.show(issuer, provider_sid)
         sids = await self._of_session(issuer, provider_sid)
         await self._end(sids)
         return len(sids)

@@ -220,7 +220,7 @@ class AssertionSigner:
             roles=sorted(principal.roles),
             acr=session.acr,
             amr=list(session.amr),
-            auth_time=int(session.auth_time),
+            auth_time=int(session.auth_time) or None,  # the provider did not say
             sid=session.sid,
             iat=now,
             nbf=now,
