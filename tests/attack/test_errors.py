@@ -12,6 +12,7 @@ import structlog
 from tests.lab.proxy import APP, ORIGIN, PORTAL, ProxyLab, Reply, allow
 from zt_proxy.core import logs
 from zt_proxy.worker.gateway import outgoing
+from zt_proxy.worker.gateway.locate import Locator
 from zt_proxy.worker.gateway.pipeline import Gateway
 from zt_proxy.worker.gateway.respond import Responder
 from zt_proxy.worker.identify.headers import IdentityHeaders
@@ -49,7 +50,7 @@ def generic(reply: Reply, status: int = 500) -> None:
 
 BEFORE_THE_DECISION: dict[str, tuple[Any, str]] = {
     "admit": (Gateway, "_admit"),
-    "locate": (Gateway, "_locate"),
+    "locate": (Locator, "locate"),
     "identify": (Gateway, "_identify"),
     "look up the session": (SessionCache, "find"),
     "ask control": (SessionCache, "fetch"),

@@ -37,10 +37,10 @@ PIPELINE = f"{GATEWAY}.pipeline.Gateway"
 BEFORE: dict[str, str] = {
     "admit": f"{PIPELINE}._admit",
     "lease of the link": "zt_proxy.link.memory.MemoryLink.alive",
-    "locate": f"{PIPELINE}._locate",
-    "parse the target": f"{GATEWAY}.pipeline.target.parse",
+    "locate": f"{GATEWAY}.locate.Locator.locate",
+    "parse the target": f"{GATEWAY}.locate.target.parse",
     "match a route": f"{GATEWAY}.routes.RouteTable.match",
-    "place": f"{PIPELINE}._place",
+    "place": f"{GATEWAY}.locate.Locator._place",
     "identify": f"{PIPELINE}._identify",
     "cut the cookie": f"{GATEWAY}.pipeline.cookies.take",
     "look up the session": "zt_proxy.worker.identify.session.SessionCache.find",

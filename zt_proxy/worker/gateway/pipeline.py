@@ -20,12 +20,13 @@ from msgspec.structs import replace
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
-from zt_proxy.core.http import SAFE_METHODS, Target
+from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.session import Level, Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.worker.gateway import browser, forms, outgoing, places, preflight
-from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted, Way
+from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted
+from zt_proxy.worker.gateway.locate import Locator
 from zt_proxy.worker.gateway.machines import Machines
 from zt_proxy.worker.gateway.respond import ENDED, LONGEST_TARGET, About, Responder, is_machine
 from zt_proxy.worker.gateway.routes import NewRelay, Route, RouteTable
@@ -40,28 +41,19 @@ from zt_proxy.worker.settings import WorkerSettings
 from zt_proxy.worker.upstream.permit import Internal, InternalPlace, Permitted, internal, keeping
 from zt_proxy.worker.upstream.pool import UpstreamPool
 from zt_proxy.worker.upstream.relay import Relay
-from zt_proxy.worker.wire import cookies, forwarded, target
-from zt_proxy.worker.wire.head import HeadKind, RequestHead
-from zt_proxy.worker.wire.host import normalise_host
+from zt_proxy.worker.wire import cookies
+from zt_proxy.worker.wire.head import RequestHead
 from zt_proxy.worker.wire.hygiene import Kind
 from zt_proxy.worker.wire.ws import check_handshake
 
-HOST = int(Kind.HOST)
 COOKIE = int(Kind.COOKIE)
 EXPECT = int(Kind.EXPECT)
-FORWARDED_FOR = int(Kind.FORWARDED_FOR)
 UPGRADE = int(Kind.UPGRADE)
 CONNECTION = int(Kind.CONNECTION)
 WS_KEY = int(Kind.WS_KEY)
 WS_VERSION = int(Kind.WS_VERSION)
-RESERVED_PREFIX = b"/.zt"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PORTAL_BODY_LIMIT = 64 * 1024
-REMEMBERED = 4096
-"""Targets whose place is remembered, per worker; longer ones than the next figure never are."""
-REMEMBERED_TARGET = 256
-REMEMBERED_BYTES = 4 * 1024 * 1024
-"""Of header blocks whose ways are remembered; what is made of a block takes several times its room."""
 INTERNAL = Decision(Effect.ALLOW, Reason.INTERNAL)
 SPENT_ANEW = 3
 """How often a request may find a new proof in place of the one that another request was faster to spend."""
@@ -96,7 +88,6 @@ class Gateway:
         self.metrics = metrics
         self.clock = clock
         self.machines = Machines(settings, recorder)
-        self.trusted = forwarded.TrustedNetworks(settings.trusted_proxies)
         self.draining = False
         """Connections end with their next answer, and no WebSocket begins."""
         self.refusing = False
@@ -107,9 +98,7 @@ class Gateway:
         )
         self._id_prefix = secrets.token_hex(6).encode()
         self._count = 0
-        self._places: dict[tuple[bytes, bytes], tuple[Target, Route]] = {}
-        self._ways: dict[tuple[HeadKind, bytes, bytes, str], Way] = {}
-        self._way_bytes = 0
+        self._locator = Locator(routes, settings.trusted_proxies)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, connection: Downstream, head: RequestHead) -> Exchange:
@@ -124,7 +113,7 @@ class Gateway:
         """Take a request through every stage. Never raises; ends in a response, or in a relay that will."""
         try:
             self._admit(x)
-            self._locate(x)
+            self._locator.locate(x)
             shown = x.connection.shown
             if shown is not None and (machine := self.machines.identify(x, shown)) is not None:
                 self._go_on_as_machine(x, machine)
@@ -229,83 +218,6 @@ class Gateway:
                 head.noted[WS_VERSION],
                 has_body=head.has_body,
             )
-
-    def _locate(self, x: Exchange) -> None:
-        """Host, connection and target belong together and to a route, or to the portal (route None)."""
-        head, connection = x.head, x.connection
-        kind = head.kind
-        if kind is not None:
-            way = self._ways.get((kind, head.method, head.target, x.client))
-            if way is not None and way.raw_host == connection.host_memo[0]:
-                x.way = way
-                x.host, x.target, x.route, x.client = way.host, way.target, way.route, way.client
-                return
-        raw_host = head.noted[HOST]
-        if not raw_host:
-            raise ClientError(Reason.MALFORMED, "no Host header, or an empty one", status=400)
-        x.host = (
-            connection.host_memo[1] if connection.host_memo[0] == raw_host else self._new_host(connection, raw_host)
-        )
-        x.target, x.route = self._places.get((raw_host, head.target)) or self._find_place(x, raw_host)
-        self._place(x, x.route)
-        if kind is not None and x.route is not None and not browser.covers_everything(head, x.target.path):
-            self._remember_way(x, kind, x.route, x.target)
-
-    def _find_place(self, x: Exchange, raw_host: bytes) -> tuple[Target, Route | None]:
-        """Where a target leads at a host; remembered when it leads to a route."""
-        raw_target = x.head.target
-        parsed = target.parse(raw_target)
-        if parsed.authority is not None and normalise_host(parsed.authority) != x.host:
-            raise ClientError(Reason.TARGET_REFUSED, "the target names another host", status=400)
-        path = parsed.target.path
-        if path.startswith(RESERVED_PREFIX) and path[4:5] in (b"", b"/"):
-            if parsed.needs:
-                target.refuse_unless(parsed.needs, 0)
-            return parsed.target, None
-        if x.host == self.routes.portal_host:
-            return parsed.target, None
-        route = x.route = self.routes.match(x.host, path)
-        if parsed.needs:
-            target.refuse_unless(parsed.needs, route.allowed_paths)
-        if not path.startswith(b"/"):
-            raise ClientError(Reason.TARGET_REFUSED, "asterisk form", status=400)
-        place = (parsed.target, route)
-        if parsed.authority is None and len(raw_target) <= REMEMBERED_TARGET:
-            if len(self._places) >= REMEMBERED:
-                self._places.clear()
-            self._places[raw_host, raw_target] = place
-        return place
-
-    def _remember_way(self, x: Exchange, kind: HeadKind, route: Route, found: Target) -> None:
-        raw_host, raw_target = kind.noted[HOST], x.head.target
-        if raw_host is None or not raw_target.startswith(b"/") or len(raw_target) > REMEMBERED_TARGET:
-            return
-        key = (kind, x.head.method, raw_target, x.connection.peer)
-        way = self._ways.get(key)  # known, but new to this connection
-        if way is None:
-            self._way_bytes += kind.size
-            if len(self._ways) >= REMEMBERED or self._way_bytes > REMEMBERED_BYTES:
-                self._ways.clear()
-                self._way_bytes = kind.size
-            way = self._ways[key] = Way(raw_host, x.host, found, route, x.client)
-        x.way = way
-
-    def _place(self, x: Exchange, route: Route | None) -> None:
-        """What a place asks of the request that was found to be for it."""
-        if self.trusted and self.trusted.contains(x.connection.peer):
-            values = [value for value in (x.head.noted[FORWARDED_FOR],) if value is not None]
-            x.client = forwarded.client_address(x.connection.peer, values, self.trusted)
-        if route is not None and x.head.content_length > route.body_limit:
-            raise ClientError(Reason.BODY_TOO_LARGE, "Content-Length beyond the route's limit", status=413)
-
-    def _new_host(self, connection: Downstream, raw: bytes) -> str:
-        host = normalise_host(raw)
-        if not self.routes.knows(host):
-            raise ClientError(Reason.HOST_UNKNOWN, "no route for this host", status=404)
-        if not connection.serves(host):
-            raise ClientError(Reason.MISDIRECTED, "not the host of this connection", status=421)
-        connection.host_memo = (raw, host)
-        return host
 
     # ---- 4 5 identify ----
 

@@ -10,6 +10,7 @@ from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.http import Target
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.gateway.locate import is_own
 from zt_proxy.worker.gateway.respond import About
 from zt_proxy.worker.gateway.routes import Route, RouteTable
 from zt_proxy.worker.gateway.timeouts import route_challenge
@@ -19,7 +20,6 @@ from zt_proxy.worker.wire.head import RequestHead
 
 LARGEST = 4096
 """Bytes of a question."""
-RESERVED_PREFIX = b"/.zt"
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ def _place(routes: RouteTable, host: str, raw: bytes) -> tuple[Target, Route]:
     path = parsed.target.path
     if parsed.authority is not None or not path.startswith(b"/"):
         raise ClientError(Reason.TARGET_REFUSED, "a preflight asks about a path of its own host")
-    if path.startswith(RESERVED_PREFIX) and path[4:5] in (b"", b"/"):
+    if is_own(path):
         raise ClientError(Reason.PATH_UNKNOWN, "the proxy's own places need no preflight", status=404)
     route = routes.match(host, path)
     target.refuse_unless(parsed.needs, route.allowed_paths)
