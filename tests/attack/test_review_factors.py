@@ -5,16 +5,19 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pyotp
 import pytest
 
 from tests.lab.authenticator import Authenticator
 from tests.lab.portal import ORIGIN, PORTAL, Answer, Browser, PortalLab
 from zt_proxy.control.factors.types import Factor, FactorKind, Person
-from zt_proxy.control.settings import FactorSettings
+from zt_proxy.control.settings import ControlSettings, FactorSettings, ProviderSettings
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import Level
+from zt_proxy.link.messages import RENEWED
 
 
 @pytest.fixture
@@ -146,3 +149,63 @@ async def test_whoever_adds_a_first_passkey_in_a_session_gets_codes_with_it(lab:
     assert (await browser.script("/.zt/enrol/passkey", sent)).status == 204
     shown = await browser.post("/.zt/enrol/codes", token=token)
     assert len(re.findall(r"<li><code>", shown.text)) == 10
+
+
+# a configuration that asks for more
+
+
+def changed(settings: ControlSettings, *, insecure: bool = False, **factors: Any) -> ControlSettings:
+    corp = ProviderSettings("corp", "Corp", "https://idp.example", "zt", None, insecure_no_mfa=insecure)
+    mfa = msgspec.structs.replace(settings.factors, **factors)
+    return msgspec.structs.replace(settings, providers=(corp,), factors=mfa)
+
+
+@pytest.mark.parametrize(
+    ("level", "insecure", "factors"),
+    [
+        (Level.MULTI, False, {"level": Level.PHISHING_RESISTANT}),
+        (Level.MULTI, False, {"accept": frozenset({"passkey"})}),
+        (Level.PHISHING_RESISTANT, False, {"accept": frozenset({"totp", "passkey"})}),
+        (Level.SINGLE, True, {}),
+    ],
+)
+async def test_a_session_that_would_not_begin_like_that_any_more_ends_with_a_reload(
+    lab: PortalLab, level: Level, insecure: bool, factors: dict[str, Any]
+) -> None:
+    before = changed(lab.settings, insecure=insecure)
+    await lab.sessions.tighten(None, before)
+    lab.provider.level, lab.provider.insecure_no_mfa = level, insecure
+    browser = lab.browser()
+    await browser.sign_in()
+    session = await browser.session()
+    assert session is not None
+    await lab.sessions.tighten(before, before)
+    assert await browser.session() == session
+    lab.changes.clear()
+    await lab.sessions.tighten(before, changed(lab.settings, **factors))
+    assert [(each.sid, each.reason) for each in lab.changes] == [("", RENEWED)], "workers ask anew"
+    assert await browser.session() is None
+    assert await browser.session(PORTAL) is None
+    assert session.sid in {sid for each in lab.changes for sid in each.sids}, "and what is open is cut"
+
+
+async def test_a_session_that_is_strong_enough_outlives_a_reload_and_a_weak_one_no_restart(lab: PortalLab) -> None:
+    before, strict = changed(lab.settings), changed(lab.settings, level=Level.PHISHING_RESISTANT)
+    await lab.sessions.tighten(None, before)
+    weak, strong = lab.browser(), lab.browser()
+    for browser, level in ((weak, Level.MULTI), (strong, Level.PHISHING_RESISTANT)):
+        lab.provider.level = level
+        await browser.sign_in()
+    await lab.sessions.tighten(None, strict)
+    assert await weak.session() is None
+    assert await strong.session() is not None
+
+
+async def test_who_the_operator_asks_for_one_factor_stays_signed_in_when_others_show_more(lab: PortalLab) -> None:
+    before = changed(lab.settings, insecure=True)
+    await lab.sessions.tighten(None, before)
+    lab.provider.insecure_no_mfa = True
+    browser = lab.browser()
+    await browser.sign_in()
+    await lab.sessions.tighten(before, changed(lab.settings, insecure=True, level=Level.PHISHING_RESISTANT))
+    assert await browser.session() is not None

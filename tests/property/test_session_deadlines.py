@@ -17,7 +17,7 @@ from zt_proxy.control.session.manager import SessionManager, open_sessions
 from zt_proxy.control.settings import AuditSettings, ControlSettings, SessionSettings
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.keys import CookieMac, KeyRing, Secret
-from zt_proxy.core.session import Principal, Session
+from zt_proxy.core.session import Level, Principal, Proof, Session
 
 IDLE, ABSOLUTE = 900.0, 7_200.0
 HOST = "flows.example.com"
@@ -85,7 +85,7 @@ class Deadlines(RuleBasedStateMachine):
     @rule()
     def step_up(self) -> None:
         if self.found() is not None:
-            self.runner.run(self.manager.unlock(self.sid, "builder", "deploy", self.clock.now()))
+            self.runner.run(self.manager.unlock(self.sid, "builder", "deploy", Proof(self.clock.now(), Level.MULTI)))
 
     @precondition(lambda self: self.alive)
     @rule()

@@ -202,6 +202,7 @@ class Control(Generic[L]):
         self.refresher.use(front.refreshing)
         self.sessions.configure(settings.session)
         self.factors.use(front.factors)
+        await self.sessions.tighten(before.settings if before is not None else None, settings)
         self.outbox.configure(settings.mail)
         self.keys.schedule(settings.assertion_rotation, settings.assertion_overlap)
         for name in settings.insecure:

@@ -20,6 +20,7 @@ from zt_proxy.control.identity.types import VerifiedLogin
 from zt_proxy.control.session.cap import Cap, Note, unrecorded
 from zt_proxy.control.session.directory import Listed, SessionDirectory
 from zt_proxy.control.session.ending import Changes, Endings
+from zt_proxy.control.session.floor import Floor
 from zt_proxy.control.session.forms import KeptForms
 from zt_proxy.control.session.live import Live
 from zt_proxy.control.session.logins import PendingLogins
@@ -42,7 +43,7 @@ from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing, b64encode
 from zt_proxy.core.private import private_directory
 from zt_proxy.core.session import Proof, Session, unlock_key
-from zt_proxy.link.messages import Invalidation
+from zt_proxy.link.messages import RENEWED, Invalidation
 from zt_proxy.link.proofs import KeptForm
 
 CACHED = 100_000
@@ -94,6 +95,7 @@ class SessionManager:
         self.at_provider = ProviderSide(self, store, self._live, self._changes, store_ring, clock)
         """What providers say of sessions after the sign-in."""
         self.cap = Cap(self)
+        self._floor = Floor()
         self.note: Note = unrecorded
         """Where events go that are worth a line in the audit log (`AuditWriter.write`)."""
 
@@ -119,6 +121,15 @@ class SessionManager:
     def configure(self, settings: SessionSettings) -> None:
         """Time-outs of sessions made from now on; those that live keep the deadlines they were made with."""
         self._settings = settings
+
+    async def tighten(self, before: ControlSettings | None, settings: ControlSettings) -> None:
+        """What sessions have to have proved from now on; workers ask anew about each when that changes. `before` None:
+        the program starts, and workers know none."""
+        floor = self._floor.after(before, settings, self._clock.now())
+        changed, self._floor = floor != self._floor and before is not None, floor
+        if changed:
+            async with self._changes.lock:
+                self._changes.tell("", RENEWED)
 
     def directory(self) -> SessionDirectory:
         """The sessions as an operator looks for them."""
@@ -415,6 +426,9 @@ class SessionManager:
         reason = live.dead(self._clock.now())
         if reason is not None:
             await self.end(sid, reason.value)
+            return None
+        if self._floor.above(live.record):
+            await self.end(sid, Reason.MFA_REQUIRED.value)
             return None
         return live
 
