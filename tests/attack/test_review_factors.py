@@ -12,10 +12,11 @@ import pyotp
 import pytest
 
 from tests.lab.authenticator import Authenticator
-from tests.lab.portal import ORIGIN, PORTAL, Answer, Browser, PortalLab
+from tests.lab.portal import APP, ORIGIN, PORTAL, Answer, Browser, PortalLab
 from zt_proxy.control.factors.types import Factor, FactorKind, Person
 from zt_proxy.control.settings import ControlSettings, FactorSettings, ProviderSettings
 from zt_proxy.core.errors import Reason
+from zt_proxy.core.handoff import Purpose
 from zt_proxy.core.session import Level
 from zt_proxy.link.messages import RENEWED
 
@@ -209,3 +210,21 @@ async def test_who_the_operator_asks_for_one_factor_stays_signed_in_when_others_
     await browser.sign_in()
     await lab.sessions.tighten(before, changed(lab.settings, insecure=True, level=Level.PHISHING_RESISTANT))
     assert await browser.session() is not None
+
+
+# what the page says
+
+
+async def test_an_action_that_needs_a_passkey_says_so_and_offers_to_set_one_up(lab: PortalLab) -> None:
+    lab.provider.level = Level.MULTI
+    browser = lab.browser()
+    await browser.sign_in()
+    deploy = {"purpose": Purpose.REAUTH, "route": "builder", "rule": "deploy", "target": "/deploy"}
+    page = await browser.to_own_factor(**deploy, level=Level.PHISHING_RESISTANT)
+    assert page.startswith("/.zt/enrol?login=")
+    shown = re.sub(r"<[^>]+>", "", html.unescape((await browser.get(PORTAL, page)).text))
+    assert f"This action at {APP} needs a passkey, and you have none here yet." in shown
+    assert "one factor only" not in shown
+    await browser.enrol_passkey(page, Authenticator())
+    done = await browser.follow(await browser.post("/.zt/enrol/done?" + page.partition("?")[2]))
+    assert done.location == "/deploy"

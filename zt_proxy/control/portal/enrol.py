@@ -28,6 +28,7 @@ from zt_proxy.control.portal.questions import keep
 from zt_proxy.control.portal.sign_in import navigation_only
 from zt_proxy.control.session.logins import HalfLogin
 from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.handoff import Handoff, Purpose
 from zt_proxy.core.session import Level, Principal, Proof, unlock_key
 
 ADDED = "added"
@@ -132,6 +133,7 @@ async def _new_totp(call: Call, enrolment: Enrolment) -> NewTotp:
 
 
 def _page(call: Call, enrolment: Enrolment, totp: NewTotp | None, *, wrong: str = "") -> web.Response:
+    handoff = _handoff(enrolment)
     return page(
         call,
         "enrol.html",
@@ -142,6 +144,9 @@ def _page(call: Call, enrolment: Enrolment, totp: NewTotp | None, *, wrong: str 
         script_url=SCRIPT_URL,
         who=enrolment.principal.name or enrolment.principal.email or enrolment.principal.subject,
         signing_in=enrolment.half is not None,
+        step_up=handoff is not None and handoff.purpose is Purpose.REAUTH,
+        proved=enrolment.proof.level >= Level.MULTI,
+        host=handoff.host if handoff is not None else "",
         level=enrolment.level.word,
         query=enrolment.query,
         token=form_token(call),
@@ -156,8 +161,12 @@ def _page(call: Call, enrolment: Enrolment, totp: NewTotp | None, *, wrong: str 
     )
 
 
+def _handoff(enrolment: Enrolment) -> Handoff | None:
+    return enrolment.half.transaction.handoff if enrolment.half is not None else None
+
+
 def _origins(call: Call, enrolment: Enrolment) -> tuple[str, ...]:
-    handoff = enrolment.half.transaction.handoff if enrolment.half is not None else None
+    handoff = _handoff(enrolment)
     return () if handoff is None else (call.portal.app(handoff.host).origin,)
 
 
@@ -288,7 +297,7 @@ async def _codes(call: Call, enrolment: Enrolment) -> web.StreamResponse:
 
 
 def _codes_page(call: Call, enrolment: Enrolment, made: tuple[str, ...]) -> web.Response:
-    handoff = enrolment.half.transaction.handoff if enrolment.half is not None else None
+    handoff = _handoff(enrolment)
     return page(
         call,
         "codes.html",
