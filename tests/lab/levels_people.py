@@ -16,6 +16,8 @@ from zt_proxy.core.session import Level
 Question = Half | Asked | str
 """Half a login, a step-up, or the name of a page of the portal."""
 TRIES = 5
+ADDED = ("", "added", "")
+"""The key under which a session keeps that it added a factor."""
 
 
 def query_of(question: Question) -> str:
@@ -43,7 +45,7 @@ class PeopleWorld(LevelsWorld):
             return Level.SINGLE  # a weaker factor opens the enrolment of a stronger one
         if isinstance(question, Asked):
             return question.level
-        strong = question == "enrol" and self.book.has(who, FactorKind.PASSKEY)
+        strong = self.book.has(who, FactorKind.PASSKEY)
         return Level.PHISHING_RESISTANT if strong else Level.MULTI
 
     # ---- a factor is shown
@@ -130,6 +132,8 @@ class PeopleWorld(LevelsWorld):
         self.book.factors[who].append(new)
         added = await self.lab.factors.of(Person(ISSUER, who))
         new.id = next(each.id for each in added if each.id not in {held.id for held in self.book.factors[who]})
+        if half is None and portal is not None:
+            portal.prove(ADDED, self.now, STRENGTH[kind])
         if half is not None:
             half.proof, half.expires = (self.now, STRENGTH[kind]), self.now + LOGIN_LIFE
         if new.kind is FactorKind.PASSKEY:

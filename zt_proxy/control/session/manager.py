@@ -358,8 +358,10 @@ class SessionManager:
         moved, self._moved = self._moved, {}
         if not moved:
             return
+        # Two moments in one batch may be longer apart from what is written than the time-out: the first kept it awake.
+        alive = {sid for sid, at in moved.items() if (live := self._live.get(sid)) and live.last_activity == at}
         try:
-            await self._store.touch(moved)
+            await self._store.touch(moved, alive)
         except BaseException:
             self._moved = {**moved, **self._moved}
             raise

@@ -6,7 +6,7 @@ revocation (ended sessions, replaced handles) the commit is made with synchronou
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -188,13 +188,13 @@ class SqliteStore:
 
         return await self._run(work, durable=True)
 
-    async def touch(self, activity: Mapping[str, float]) -> None:
-        rows = [(at, sid, at, at, at) for sid, at in activity.items()]
+    async def touch(self, activity: Mapping[str, float], alive: Collection[str] = ()) -> None:
+        rows = [(at, sid, at, sid in alive, at, at) for sid, at in activity.items()]
 
         def work(db: sqlite3.Connection) -> None:
             db.executemany(
                 "UPDATE sessions SET last_activity=? WHERE sid=? AND last_activity<? "
-                "AND last_activity+idle_timeout>? AND absolute_deadline>?",
+                "AND (? OR last_activity+idle_timeout>?) AND absolute_deadline>?",
                 rows,
             )
 

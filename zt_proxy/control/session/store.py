@@ -8,7 +8,7 @@ Every method raises UnavailableError(STORE_UNAVAILABLE) when the store cannot an
 fall-back to memory (FIELD 16).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -112,8 +112,9 @@ class SessionStore(Protocol):
         False, and nothing stored, if the session is not there (any more).
         """
 
-    async def touch(self, activity: Mapping[str, float]) -> None:
-        """Move last activity forward, where it lies inside both deadlines."""
+    async def touch(self, activity: Mapping[str, float], alive: Collection[str] = ()) -> None:
+        """Move last activity forward, where it lies inside both deadlines. Of those in `alive` the caller knows that
+        they were not idle by then: activity in between, which was never written, is what kept them awake."""
 
     async def end_sessions(self, sids: Sequence[str], sequence: int) -> None:
         """Delete sessions and their handles, whole or not at all; durable when it returns. Those not there are skipped.

@@ -400,6 +400,17 @@ async def test_a_full_disk_is_unavailable_and_the_session_before_it_still_counts
     assert await world.look_up(cookie) is not None
 
 
+async def test_activity_before_and_after_the_old_deadline_in_one_batch_outlives_a_restart(world: World) -> None:
+    sid, cookie = await world.sign_in()
+    for seconds in (899, 2):
+        world.clock.advance(seconds)
+        world.manager.activity(sid, world.clock.now())
+    await world.reopen()
+    session = await world.look_up(cookie)
+    assert session is not None
+    assert session.last_activity == world.clock.now()
+
+
 async def test_activity_that_cannot_be_written_is_kept_for_the_next_time(world: World) -> None:
     sid, cookie = await world.sign_in()
     world.clock.advance(100)
