@@ -7,23 +7,19 @@ The file names nobody: people are keyed hashes, cookies and tokens plain ones, a
 part of a decision: whoever loses it is told of their devices once more.
 """
 
-import asyncio
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
+from zt_proxy.control.database import Database
 from zt_proxy.control.factors.types import Person
 from zt_proxy.control.session.record import subject_hash
 from zt_proxy.core.clock import Clock
-from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
 from zt_proxy.core.keys import KeyRing, b64decode, b64encode
-from zt_proxy.core.private import check_private, private_directory
+from zt_proxy.core.private import private_directory
 
 MOST = 50
 """Devices of one person; the one not seen for longest gives way."""
@@ -32,12 +28,9 @@ KEPT = 400 * 86_400.0
 NOTICE_LIFE = 14 * 86_400.0
 """Seconds for which the link in a mail is good."""
 TOKEN_BYTES = 32
-QUEUE = 1_000
-"""Calls that wait for the thread."""
-BUSY = 2.0
 VERSION = 1
 
-SCHEMA = f"""
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS people (person BLOB PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS devices (
   person BLOB NOT NULL, cookie BLOB NOT NULL, id TEXT NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
@@ -45,10 +38,7 @@ CREATE TABLE IF NOT EXISTS devices (
 CREATE TABLE IF NOT EXISTS notices (
   token BLOB PRIMARY KEY NOT NULL, expires REAL NOT NULL, blob BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS notices_expires ON notices(expires);
-PRAGMA user_version={VERSION};
 """
-
-T = TypeVar("T")
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -105,12 +95,11 @@ _encode = msgspec.msgpack.encode
 class KnownDevices:
     """Use `await KnownDevices.open(...)`. Every method raises UnavailableError(STORE_UNAVAILABLE)."""
 
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, ring: KeyRing, clock: Clock) -> None:
-        self._connection = connection
-        self._thread = thread
+    def __init__(self, database: Database, ring: KeyRing, clock: Clock) -> None:
+        self._run = database.run
+        self.close = database.close
         self._ring = ring
         self._clock = clock
-        self._closed = False
 
     @classmethod
     async def open(cls, state_dir: Path, clock: Clock) -> "KnownDevices":
@@ -121,23 +110,7 @@ class KnownDevices:
         private_directory(state_dir)
         ring = KeyRing.load_or_create(state_dir / "store.keys")
         path = state_dir / "devices.db"
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="devices")
-        try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
-        except BaseException as error:
-            thread.shutdown(wait=False)
-            if isinstance(error, sqlite3.Error | OSError):
-                raise ConfigurationError(f"{path}: cannot open the known devices: {error}") from error
-            raise
-        return cls(connection, thread, ring, clock)
-
-    async def close(self) -> None:
-        """Once is enough; another time does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
-        self._thread.shutdown(wait=False)
+        return cls(await Database.open(path, "known devices", schema=SCHEMA, version=VERSION), ring, clock)
 
     async def seen(self, who: Person, cookie: str | None, label: str, address: str) -> Seen:
         """A sign-in of this person came with this cookie (None: with none). Of two at once one is the first."""
@@ -227,16 +200,6 @@ class KnownDevices:
     def _person(self, who: Person) -> bytes:
         return subject_hash(self._ring, who.issuer, who.subject)
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._thread._work_queue.qsize() >= QUEUE:
-            raise UnavailableError(Reason.STORE_UNAVAILABLE, "too many wait for the known devices")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, _transact, self._connection, work)
-        except sqlite3.Error as error:
-            raise UnavailableError(Reason.STORE_UNAVAILABLE, f"known devices: {error}") from error
-        except RuntimeError as error:  # the executor is shut down
-            raise UnavailableError(Reason.STORE_UNAVAILABLE, "the known devices are closed") from error
-
 
 def is_device_cookie(value: str) -> bool:
     """Whether it looks like one of ours; anything else is replaced, so that nobody can choose a short one."""
@@ -248,32 +211,3 @@ def is_device_cookie(value: str) -> bool:
 
 def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)
-    check_private(path, path.stat())
-    connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-    try:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, VERSION}:
-            raise ConfigurationError(f"{path}: known devices of version {version}; this program reads {VERSION}")
-        connection.executescript(SCHEMA)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = work(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return result

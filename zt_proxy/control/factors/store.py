@@ -11,20 +11,17 @@ Blobs are sealed with id and person as associated data. Methods raise Unavailabl
 cannot answer, and what each says.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
+from zt_proxy.control.database import Database
 from zt_proxy.control.factors import throttle
-from zt_proxy.control.factors.schema import connect, transact
+from zt_proxy.control.factors.schema import SCHEMA, VERSION
 from zt_proxy.control.factors.types import FactorKind, FactorRefused, unknown
-from zt_proxy.core.errors import ClientError, ConfigurationError, Reason, UnavailableError
+from zt_proxy.core.errors import ClientError, Reason
 
-QUEUE = 1_000
-"""Trips that may wait for the store's thread."""
 PENDING = 10
 """Challenges of one person at once; the oldest gives way."""
 PASSKEYS = 20
@@ -33,7 +30,6 @@ APPS = 5
 """Secrets of one-time passwords of one person."""
 MOST = {FactorKind.PASSKEY: PASSKEYS, FactorKind.TOTP: APPS}
 
-T = TypeVar("T")
 Names = Sequence[bytes]
 
 
@@ -77,38 +73,14 @@ _CHALLENGE = "token, person, kind, expires, blob"
 class FactorStore:
     """Use `await FactorStore.open(path)`."""
 
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
-        self._connection = connection
-        self._thread = thread
+    def __init__(self, database: Database) -> None:
+        self._run = database.run
+        self.close = database.close
 
     @classmethod
     async def open(cls, path: Path) -> "FactorStore":
         """Open or create the file (mode 0600). Raises ConfigurationError if it cannot be used."""
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="factors")
-        try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, connect, path)
-        except (sqlite3.Error, OSError) as error:
-            thread.shutdown(wait=False)
-            raise ConfigurationError(f"{path}: cannot open the store of factors: {error}") from error
-        except BaseException:
-            thread.shutdown(wait=False)
-            raise
-        return cls(connection, thread)
-
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
-        self._thread.shutdown(wait=False)
-
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """One transaction in the store's thread; what it raises undoes it. Cancelling does not cut it in half."""
-        try:
-            if self._thread._work_queue.qsize() >= QUEUE:
-                raise UnavailableError(Reason.STORE_UNAVAILABLE, "too many wait for the store of factors")
-            return await asyncio.get_running_loop().run_in_executor(self._thread, transact, self._connection, work)
-        except sqlite3.Error as error:
-            raise UnavailableError(Reason.STORE_UNAVAILABLE, f"store of factors: {error}") from error
-        except RuntimeError as error:  # the executor is shut down
-            raise UnavailableError(Reason.STORE_UNAVAILABLE, "store of factors is closed") from error
+        return cls(await Database.open(path, "store of factors", schema=SCHEMA, version=VERSION))
 
     # factors
 
