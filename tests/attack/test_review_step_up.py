@@ -1,17 +1,21 @@
 """The step-up, attacked where its parts meet: open streams and new rules, kept forms, and floors."""
 
+import asyncio
 import gzip
 
 import msgspec
 import pytest
 
 from tests.integration.test_step_up import TEXT, proven, send_on, stale, submit
+from tests.lab.links import Authority, HearingWorker, UnixLinks
 from tests.lab.proxy import Client, ProxyLab, allow
 from tests.lab.world import HOME
 from tests.lab.ws import TEXT as TEXT_FRAME
 from tests.lab.ws import close_code, frame, lab_with_echo, open_websocket, read_frame, remaining_frames
 from zt_proxy.core.clock import ManualClock
+from zt_proxy.core.errors import UnavailableError
 from zt_proxy.core.session import Level, Proof
+from zt_proxy.link.proofs import KeptForm
 from zt_proxy.policy.spec import RouteRules, RuleSpec
 
 WIRE = allow("wire", paths=("/ws",))
@@ -106,3 +110,29 @@ async def test_a_form_that_came_compressed_is_not_kept_as_something_else() -> No
             assert "Your form was not sent" in page.text
         assert (await send_on(person, await proven(person, await submit(person, HOME + "/deploy", TEXT)))).status == 200
         assert [seen.body for seen in w.lab.upstream.seen if seen.target == b"/deploy"] == [TEXT]
+
+
+class Reluctant(Authority):
+    """It gives no form out, and counts who asked for one."""
+
+    takes = 0
+
+    async def kept(self, sid: str, token: str, host: str, target: str) -> KeptForm | None:
+        self.takes += 1
+        return await super().kept(sid, token, host, target)
+
+
+async def test_who_waits_for_a_form_waits_no_longer_because_of_others_and_loses_nothing() -> None:
+    authority = Reluctant()
+    links = await UnixLinks(authority).start()
+    try:
+        link = await links.join(HearingWorker())
+        link._patience = 0.2
+        authority.go.clear()
+        waiting = [link.kept("s1", f"token{number}", "app.test", "/edit") for number in range(8)]
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(each) for each in answers] == [UnavailableError] * 8
+        assert authority.takes <= 2, "the others had not asked yet: their forms are where they were"
+    finally:
+        authority.go.set()
+        await links.stop()

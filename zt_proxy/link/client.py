@@ -174,13 +174,13 @@ class LinkClient:
         return (await self._once(lambda number: Spend(number, sid, key))).spent
 
     async def kept(self, sid: str, token: str, host: str, target: str) -> KeptForm | None:
-        """See `Proofs.kept`. One at a time: a form may be large, and other answers come behind it."""
-        async with self._one_form:
-            return (await self._once(lambda number: TakeForm(number, sid, token, host, target))).form
+        """See `Proofs.kept`. One at a time: a form may be large, and other answers come behind it. Who waits too long
+        for their turn has not asked, and has lost nothing."""
+        return (await self._once(lambda number: TakeForm(number, sid, token, host, target), self._one_form)).form
 
-    async def _once(self, make: Make) -> Answer:
+    async def _once(self, make: Make, turn: asyncio.Lock | None = None) -> Answer:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience), turn or contextlib.nullcontext():
                 return (await self._ask(make))[0]
         except TimeoutError:
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "control takes too long to answer") from None
