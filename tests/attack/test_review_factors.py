@@ -228,3 +228,39 @@ async def test_an_action_that_needs_a_passkey_says_so_and_offers_to_set_one_up(l
     await browser.enrol_passkey(page, Authenticator())
     done = await browser.follow(await browser.post("/.zt/enrol/done?" + page.partition("?")[2]))
     assert done.location == "/deploy"
+
+
+# what a proof is for
+
+
+async def test_a_challenge_of_one_session_is_no_answer_in_another_of_the_same_person(lab: PortalLab) -> None:
+    phone = Authenticator()
+    codes = await with_recovery_codes(lab, phone)
+    one, other = await by_code(lab, codes[0]), await by_code(lab, codes[1])
+    asked = json.loads((await one.script("/.zt/confirm/options?for=me", {})).text)
+    sent = {"token": asked["token"], "credential": phone.get(asked["options"], ORIGIN)}
+    answer = await other.script("/.zt/confirm/passkey?for=me", sent)
+    assert answer.status == 401
+    assert Reason.FACTOR_WRONG in answer.text
+    await one.show_passkey("/.zt/confirm?for=enrol", phone)
+    await other.show_passkey("/.zt/confirm?for=enrol", phone)
+    begun = json.loads((await one.script("/.zt/enrol/options", {})).text)
+    sent = {"token": begun["token"], "credential": Authenticator().create(begun["options"], ORIGIN)}
+    assert Reason.FACTOR_WRONG in (await other.script("/.zt/enrol/passkey", sent)).text
+
+
+@pytest.mark.case("ZT-OIDC-01")
+async def test_the_old_cookie_is_dead_before_the_proof_counts(lab: PortalLab) -> None:
+    phone, browser = Authenticator(), lab.browser()
+    await browser.enrol_and_sign_in(phone)
+    lab.clock.advance(100)
+    lab.changes.clear()
+    await browser.show_passkey("/.zt/confirm?for=me", phone)
+    deploy = {"purpose": Purpose.REAUTH, "route": "builder", "rule": "deploy", "target": "/deploy"}
+    to = await browser.asked(**deploy, level=Level.MULTI)
+    back = await browser.show_passkey("/.zt/confirm?to=" + to, phone)
+    told = [each.reason for each in lab.changes]
+    assert told[:2] == ["handle-replaced", "unlocked"]
+    lab.changes.clear()
+    await browser.on(back)
+    assert [each.reason for each in lab.changes] == ["handle-replaced", "unlocked"]

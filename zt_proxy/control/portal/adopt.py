@@ -145,8 +145,8 @@ async def _adopt(call: Call, transaction: Transaction, login: VerifiedLogin, ses
 
 async def unlock_portal(call: Call, session: Session, proof: Proof, page: str) -> str:
     """A proof for the portal's own pages; the cookie is a new one (ZT-OIDC-01). Gives the page to go back to."""
+    await _new_cookie(call, session.sid)  # first: what is proved now is nothing for a copy of the old one
     await call.portal.sessions.unlock(session.sid, "", PORTAL, proof)
-    await _new_cookie(call, session.sid)
     return OWN_PAGES[page]
 
 

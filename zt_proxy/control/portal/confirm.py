@@ -154,8 +154,8 @@ async def _count(call: Call, question: Question, refused: FactorRefused) -> None
 
 
 def _purpose(question: Question) -> bytes:
-    """What a passkey's challenge is good for: this question."""
-    return hashlib.sha256(question.query.encode()).digest()
+    """What a passkey's challenge is good for: this question, of this session."""
+    return hashlib.sha256(f"{question.sid}?{question.query}".encode()).digest()
 
 
 async def _usable(call: Call, question: Question) -> list[Factor]:

@@ -38,7 +38,9 @@ ADDED = "added"
 class Enrolment:
     """Who enrols, with which proof, and from where. Made by `open_enrolment`."""
 
-    def __init__(self, principal: Principal, level: Level, proof: Proof, name: str, half: HalfLogin | None) -> None:
+    def __init__(
+        self, principal: Principal, level: Level, proof: Proof, name: str, half: HalfLogin | None, sid: str = ""
+    ) -> None:
         self.principal = principal
         self.person = Person.of(principal)
         self.level = level
@@ -47,7 +49,7 @@ class Enrolment:
         self.name = name
         self.half = half
         self.query = urlencode({"login": name}) if half is not None else ""
-        self.purpose = hashlib.sha256(b"enrol?" + self.query.encode()).digest()
+        self.purpose = hashlib.sha256(f"enrol?{sid}?{self.query}".encode()).digest()
 
     @property
     def enrolled(self) -> bool:
@@ -80,7 +82,7 @@ async def open_enrolment(call: Call) -> Enrolment:
         call.retry = ("Sign in", "/.zt/sign-in")
         raise ClientError(Reason.LOGIN_REQUIRED, "no session at the portal", status=401)
     proof = adopt.portal_proof(call, session) or session.proved()
-    return Enrolment(session.principal, Level.MULTI, proof, "", None)
+    return Enrolment(session.principal, Level.MULTI, proof, "", None, session.sid)
 
 
 async def _check_permission(call: Call, enrolment: Enrolment) -> None:

@@ -31,6 +31,8 @@ class Question(Protocol):
     """Names the question in every address that belongs to it."""
     bound: bool
     """A form needs the session's token: the query is not a secret of this browser."""
+    sid: str
+    """The session that asks; empty where the query is a secret of this browser."""
     account: str
     """Where to prove it at the provider instead; empty if that is no use."""
     title: str
@@ -94,6 +96,7 @@ class HalfQuestion:
     """A sign-in, or a step-up by way of the provider, that lacks an own factor."""
 
     bound = False
+    sid = ""
     account = ""
     title = "One more step"
 
@@ -143,6 +146,7 @@ class StepUpQuestion:
 
     def __init__(self, call: Call, session: Session, handoff: Handoff, text: str) -> None:
         self.principal = session.principal
+        self.sid = session.sid
         self.level = handoff.level
         self.handoff: Handoff | None = handoff
         self.query = urlencode({"to": text})
@@ -169,6 +173,7 @@ class OwnQuestion:
 
     def __init__(self, call: Call, session: Session, page: str, level: Level) -> None:
         self.principal = session.principal
+        self.sid = session.sid
         self.level = level
         self.page = page
         self.query = urlencode({"for": page})

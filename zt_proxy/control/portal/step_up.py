@@ -86,8 +86,8 @@ async def _unlock(call: Call, passage: Passage, session: Session | None) -> web.
         return redirect(call, target)  # it ended on the way; whoever still wants to go there is asked to sign in
     if session.sid != passage.sid:
         raise ClientError(Reason.LOGIN_OTHER_BROWSER, "the proof is for another session", status=403)
+    await _new_cookie(call, session.sid)  # first: what is proved now is nothing for a copy of the old one
     await call.portal.sessions.unlock(session.sid, unlock.route, unlock.rule, unlock.proof, unlock.request)
-    await _new_cookie(call, session.sid)
     if passage.kept:
         return await kept.page(call, passage.kept, session.sid, target)
     return redirect(call, target)
