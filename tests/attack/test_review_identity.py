@@ -20,6 +20,7 @@ from zt_proxy.control.identity.refresh import Refresher
 from zt_proxy.control.session.manager import SessionManager, open_sessions
 from zt_proxy.control.settings import AuditSettings, ControlSettings, MailSettings, MailTls, SessionSettings
 from zt_proxy.core.clock import ManualClock
+from zt_proxy.core.errors import Reason
 from zt_proxy.core.keys import CookieMac, KeyRing
 
 # mail
@@ -147,7 +148,46 @@ async def test_who_could_not_sign_in_any_more_by_what_a_refresh_says_is_out(
         assert await Asked(tmp_path, lab).lives(**then) is lives
 
 
-# several providers, one name
+# several providers
+
+
+@pytest.mark.case("ZT-OIDC-06")
+async def test_a_code_of_one_provider_is_never_shown_to_another() -> None:
+    """RFC 9700 §4.4: the other one sent the person on to a provider whose answers do not say that they are its own."""
+    async with SignInLab() as lab, SignInLab() as mallory:
+        lab.idp.discovery["authorization_response_iss_parameter_supported"] = ABSENT
+        lab.idp.response["iss"] = ABSENT
+        lab.configure(name="corp", one_of_several=True, own_callback=True)
+        mallory.idp.discovery["authorization_response_iss_parameter_supported"] = ABSENT
+        mallory.configure(name="partners", one_of_several=True, own_callback=True)
+        url = await lab.provider.authorization_url(
+            state="partners-state", nonce="n", verifier="v" * 43, max_age=None, force=False
+        )
+        answer = await lab.visit(url)
+        assert (answer["provider"], "code" in answer) == ("corp", True)
+        assert await mallory.refused(parameters=answer) is Reason.LOGIN_TOKEN_INVALID
+        mallory.configure(name="partners", one_of_several=True)  # at the redirect URI that is nobody's own
+        assert await mallory.refused(parameters=answer) is Reason.LOGIN_TOKEN_INVALID
+        assert not mallory.idp.token_requests
+        assert (await lab.sign_in()).provider == "corp"
+
+
+async def test_one_of_several_providers_that_cannot_be_told_apart_signs_nobody_in() -> None:
+    async with SignInLab(one_of_several=True) as lab:
+        assert (await lab.sign_in()).principal.subject == "sub-alice"  # its answers carry `iss`
+    async with SignInLab(one_of_several=True) as lab:
+        lab.idp.discovery["authorization_response_iss_parameter_supported"] = False
+        assert await lab.refused() is Reason.PROVIDER_INVALID
+
+
+async def test_an_answer_at_a_redirect_uri_that_is_not_the_providers_is_refused() -> None:
+    async with SignInLab(own_callback=True) as lab:
+        url = await lab.provider.authorization_url(state="s", nonce="n", verifier="v" * 43, max_age=None, force=False)
+        answer = await lab.visit(url)
+        without = {name: value for name, value in answer.items() if name != "provider"}
+        for wrong in (without, {**answer, "provider": ""}, {**answer, "provider": "LAB"}):
+            assert await lab.refused(parameters=wrong) is Reason.LOGIN_TOKEN_INVALID
+        assert not lab.idp.token_requests
 
 
 async def test_an_id_token_is_no_hint_for_the_provider_that_has_the_name_of_another_now(tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ class MockIdp:
             self._codes[code] = visit
             answer["code"] = code
         answer = {name: value for name, value in {**answer, **self.response}.items() if value is not ABSENT}
-        return web.Response(status=302, headers={"Location": query["redirect_uri"] + "?" + urlencode(answer)})
+        joined = "&" if "?" in query["redirect_uri"] else "?"
+        return web.Response(status=302, headers={"Location": query["redirect_uri"] + joined + urlencode(answer)})
 
     async def _token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}

@@ -44,6 +44,8 @@ def provider(name: str, providers: Mapping[str, Provider], base: Path) -> Provid
         foreign_domains=tuple(
             domain for other, each in providers.items() if other != name for domain in _domains(each)
         ),
+        own_callback=said.callback == "own",
+        one_of_several=len(providers) > 1,
     )
 
 

@@ -33,6 +33,12 @@ def check(checking: Checking) -> None:
                 identity.at("providers", name), f"`{name}` is no name", "lower-case letters, digits, `-` and `_`"
             )
         _provider(checking, name, provider)
+        if len(identity.providers) > 1 and provider.callback != "own" and not PRESETS[provider.preset].sends_iss:
+            checking.problems.error(
+                provider.start,
+                f"`{name}` is one of several providers, and its answers do not say that they are its own (RFC 9207)",
+                f"`callback: own`, and the redirect URI `/.zt/callback?provider={name}` there",
+            )
     open_ones = [name for name, provider in identity.providers.items() if not provider.domains]
     if len(identity.providers) > 1 and open_ones:
         checking.problems.warning(

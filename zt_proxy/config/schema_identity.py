@@ -106,6 +106,9 @@ class Provider(Model):
     par: Literal["auto", "require", "off"] = "auto"
     """Pushed authorization requests (RFC 9126): `auto` where the provider offers them; `require`: sign-in fails
     otherwise."""
+    callback: Literal["shared", "own"] = "shared"
+    """Redirect URI to register: `shared`: the portal's `url` + `/.zt/callback`; `own`: the same with `?provider=NAME`.
+    One of several providers needs its own, unless its answers carry `iss` (RFC 9207)."""
     algorithms: list[
         Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
     ] = ["RS256", "ES256", "PS256", "EdDSA"]

@@ -80,6 +80,10 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     """Lower-case domains of e-mail addresses; who gives one of them is sent here."""
     foreign_domains: tuple[str, ...] = ()
     """Those of the other providers: an address there counts from nobody else."""
+    own_callback: bool = False
+    """Its redirect URI is no other provider's: `/.zt/callback?provider=NAME`."""
+    one_of_several: bool = False
+    """Its answers must be told from another's: by `iss` (RFC 9207), or by a redirect URI of its own."""
 
 
 class SessionSettings(msgspec.Struct, frozen=True):

@@ -59,10 +59,11 @@ identity:
       refresh: false
       refresh_every: 2m
       timeout: 3s
+      callback: own
       insecure_no_mfa: true
       insecure_http: true
     keys: {preset: keycloak, url: "https://sso.example.com", realm: staff, client_id: zt, client_auth: none, domains: [example.org]}
-    cloud: {preset: entra, tenant: 01234567-89ab-cdef-0123-456789abcdef, client_id: zt, client_auth: none}
+    cloud: {preset: entra, tenant: 01234567-89ab-cdef-0123-456789abcdef, client_id: zt, client_auth: none, callback: own}
   mfa:
     required: true
     accept: [passkey]

@@ -40,8 +40,9 @@ log = structlog.get_logger(__name__)
 class OidcProvider(IdentityProvider):
     """Relying party of one provider. Nothing is fetched before the first sign-in.
 
-    `redirect_uri` comes from the configuration, never from a request (ZT-OIDC-28). `http`, if given, stays the
-    caller's to close. Raises ConfigurationError for settings that cannot work.
+    `redirect_uri` comes from the configuration, never from a request (ZT-OIDC-28); a provider with one of its own gets
+    its name added. `http`, if given, stays the caller's to close. Raises ConfigurationError for settings that cannot
+    work.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class OidcProvider(IdentityProvider):
         self.display_name = settings.display_name
         self.issuer = settings.issuer
         self._settings = settings
-        self._redirect_uri = redirect_uri
+        own = "?" + urlencode({"provider": settings.name}) if settings.own_callback else ""
+        self._redirect_uri = redirect_uri + own
         self._clock = clock
         self._fetcher = Fetcher(ca=settings.ca, timeout=settings.timeout, http=http)
         self._preset = PRESETS[settings.preset]
@@ -79,6 +81,9 @@ class OidcProvider(IdentityProvider):
         if not _VERIFIER.fullmatch(verifier):
             raise ValueError("PKCE verifier must be 43 to 128 unreserved characters")
         metadata = await self._discovery.get()
+        if self._settings.one_of_several and not (metadata.sends_iss or self._settings.own_callback):
+            # Another provider could have this one's codes sent to itself, and use them here (RFC 9700 §4.4).
+            raise invalid("one of several providers, and its answers carry no iss (RFC 9207): set `callback: own`")
         wanted_scopes = (s for s in self._settings.scopes if s != "offline_access" or self._settings.refresh)
         scopes = dict.fromkeys(("openid", *wanted_scopes))
         query = {
@@ -239,6 +244,8 @@ class OidcProvider(IdentityProvider):
 
     def _read_response(self, parameters: Mapping[str, str], metadata: Metadata) -> Secret:
         """The code of an authorization response that is this provider's (RFC 9207 §2.4, before all else)."""
+        if parameters.get("provider") != (self.name if self._settings.own_callback else None):
+            raise ClientError(Reason.LOGIN_TOKEN_INVALID, "call-back at the redirect URI of another provider")
         sender = parameters.get("iss")
         if sender is None and metadata.sends_iss:
             raise ClientError(Reason.LOGIN_TOKEN_INVALID, "call-back without iss although the provider sends it")

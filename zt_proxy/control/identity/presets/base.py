@@ -49,6 +49,8 @@ class Preset(msgspec.Struct, frozen=True):
     always_essential: bool = False
     """Whether it takes no wishes: what is asked for by `claims` is then asked for as essential."""
     assertion_audience: str = "issuer"
+    sends_iss: bool = True
+    """Whether its answers may carry `iss` (RFC 9207); the metadata say whether they do."""
     request: Callable[[str], Mapping[str, str]] = lambda _tenant: {}
     """Further parameters of an authorization request, by tenant."""
     check: Callable[[Claims, str], None] = no_more_checks

@@ -55,4 +55,5 @@ PRESET = Preset(
     check=_check,
     email_is_verified=_email_is_verified,
     directory=lambda issuer: _GRAPH.get(urlsplit(issuer).hostname or "", ""),
+    sends_iss=False,
 )

@@ -35,4 +35,5 @@ PRESET = Preset(
     request=_request,
     check=_check,
     directory=lambda _issuer: "https://admin.googleapis.com",
+    sends_iss=False,
 )

@@ -27,4 +27,5 @@ PRESET = Preset(
     },
     one_acr_value=True,
     assertion_audience="token-endpoint",
+    sends_iss=False,
 )
