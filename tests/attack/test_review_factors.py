@@ -264,3 +264,24 @@ async def test_the_old_cookie_is_dead_before_the_proof_counts(lab: PortalLab) ->
     lab.changes.clear()
     await browser.on(back)
     assert [each.reason for each in lab.changes] == ["handle-replaced", "unlocked"]
+
+
+# locks
+
+
+async def test_who_knows_the_password_keeps_nobody_from_their_passkey(lab: PortalLab) -> None:
+    """By asking for more challenges than are kept, while the owner looks for the right finger."""
+    phone = Authenticator()
+    await with_recovery_codes(lab, phone)
+    owner = lab.browser()
+    page = await owner.to_own_factor()
+    query = page.partition("?")[2]
+    asked = json.loads((await owner.script(f"/.zt/confirm/options?{query}", {})).text)
+    for _ in range(3):
+        thief = lab.browser("203.0.113.5")
+        other = (await thief.to_own_factor()).partition("?")[2]
+        for _ in range(6):
+            assert (await thief.script(f"/.zt/confirm/options?{other}", {})).status == 200
+    sent = {"token": asked["token"], "credential": phone.get(asked["options"], ORIGIN)}
+    answer = await owner.script(f"/.zt/confirm/passkey?{query}", sent)
+    assert answer.status == 200, answer.text

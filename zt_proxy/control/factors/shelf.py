@@ -38,7 +38,9 @@ class Shelf:
         token, now = b64encode(secrets.token_bytes(32)), self._clock.now()
         key = hash_of(token)
         blob = self.vault.seal_pending(key, person, pending)
-        await self.store.put_challenge(ChallengeRow(key, person, str(kind), now + lifetime, blob), now)
+        await self.store.put_challenge(
+            ChallengeRow(key, person, _asked(kind, pending.purpose), now + lifetime, blob), now
+        )
         return token
 
     async def take(self, person: bytes, kind: str, token: str, purpose: bytes) -> Pending:
@@ -95,6 +97,11 @@ class Shelf:
             disabled=row.disabled,
             usable=kept is not None and not row.disabled and not spent and row.kind in self.accepted,
         )
+
+
+def _asked(kind: str, purpose: bytes) -> str:
+    """Keeps challenges for one purpose from pushing out those for another."""
+    return f"{kind!s}:{hashlib.sha256(purpose).hexdigest()}"
 
 
 def hash_of(token: str) -> bytes:

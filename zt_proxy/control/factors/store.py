@@ -23,7 +23,10 @@ from zt_proxy.control.factors.types import FactorKind, FactorRefused, unknown
 from zt_proxy.core.errors import ClientError, Reason
 
 PENDING = 10
-"""Challenges of one person at once; the oldest gives way."""
+"""Challenges of one person for one purpose at once; the oldest gives way."""
+PENDING_ALL = 500
+"""Challenges of one person at once; the oldest of the purpose with the most gives way. Whoever only knows the password
+asks for others than the person, and would need as many addresses as make that many sign-ins to be in their way."""
 PASSKEYS = 20
 """Of one person."""
 APPS = 5
@@ -58,6 +61,7 @@ class ChallengeRow(NamedTuple):
     token: bytes
     person: bytes
     kind: str
+    """What is asked for; in the store with `:` and the purpose, for which there may be `PENDING`."""
     expires: float
     blob: bytes
 
@@ -68,6 +72,7 @@ _OF = (
     "WHERE person=? ORDER BY rowid"
 )
 _CHALLENGE = "token, person, kind, expires, blob"
+_KIND = "instr(kind, ? || ':')=1"
 
 
 class FactorStore:
@@ -244,9 +249,14 @@ class FactorStore:
         def work(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM challenges WHERE expires<=?", (now,))
             db.execute(
-                "DELETE FROM challenges WHERE person=? AND number NOT IN "
-                "(SELECT number FROM challenges WHERE person=? ORDER BY number DESC LIMIT ?)",
-                (row.person, row.person, PENDING - 1),
+                "DELETE FROM challenges WHERE person=? AND kind=? AND number NOT IN "
+                "(SELECT number FROM challenges WHERE person=? AND kind=? ORDER BY number DESC LIMIT ?)",
+                (row.person, row.kind, row.person, row.kind, PENDING - 1),
+            )
+            db.execute(
+                "DELETE FROM challenges WHERE (SELECT COUNT(*) FROM challenges WHERE person=?)>=? AND number="
+                "(SELECT MIN(number) FROM challenges WHERE person=? GROUP BY kind ORDER BY COUNT(*) DESC LIMIT 1)",
+                (row.person, PENDING_ALL, row.person),
             )
             db.execute(f"INSERT INTO challenges ({_CHALLENGE}) VALUES (?, ?, ?, ?, ?)", row)  # noqa: S608
 
@@ -259,7 +269,7 @@ class FactorStore:
     async def challenge(self, token: bytes, person: bytes, kind: str, now: float) -> ChallengeRow | None:
         def work(db: sqlite3.Connection) -> ChallengeRow | None:
             row = db.execute(
-                f"SELECT {_CHALLENGE} FROM challenges WHERE token=? AND person=? AND kind=? AND expires>?",  # noqa: S608
+                f"SELECT {_CHALLENGE} FROM challenges WHERE token=? AND person=? AND {_KIND} AND expires>?",  # noqa: S608
                 (token, person, kind, now),
             ).fetchone()
             return ChallengeRow(*row) if row else None
@@ -330,7 +340,7 @@ def _know(db: sqlite3.Connection, owner: PersonRow) -> None:
 
 def _take(db: sqlite3.Connection, token: bytes, person: bytes, kind: str, now: float) -> ChallengeRow | None:
     row = db.execute(
-        f"DELETE FROM challenges WHERE token=? AND person=? AND kind=? RETURNING {_CHALLENGE}",  # noqa: S608
+        f"DELETE FROM challenges WHERE token=? AND person=? AND {_KIND} RETURNING {_CHALLENGE}",  # noqa: S608
         (token, person, kind),
     ).fetchone()
     return ChallengeRow(*row) if row and row[3] > now else None
