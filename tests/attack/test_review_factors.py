@@ -12,11 +12,13 @@ import pyotp
 import pytest
 
 from tests.lab.authenticator import Authenticator
+from tests.lab.factors import ALICE, FactorWorld
 from tests.lab.portal import APP, ORIGIN, PORTAL, Answer, Browser, PortalLab
 from zt_proxy.control.factors.types import Factor, FactorKind, Person
 from zt_proxy.control.settings import ControlSettings, FactorSettings, ProviderSettings
-from zt_proxy.core.errors import Reason
+from zt_proxy.core.errors import ConfigurationError, Reason
 from zt_proxy.core.handoff import Purpose
+from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.session import Level
 from zt_proxy.link.messages import RENEWED
 
@@ -285,3 +287,19 @@ async def test_who_knows_the_password_keeps_nobody_from_their_passkey(lab: Porta
     sent = {"token": asked["token"], "credential": phone.get(asked["options"], ORIGIN)}
     answer = await owner.script(f"/.zt/confirm/passkey?{query}", sent)
     assert answer.status == 200, answer.text
+
+
+# a store that is not the one
+
+
+async def test_with_other_keys_nobody_starts_afresh_unasked(tmp_path: Path) -> None:
+    world = await FactorWorld(tmp_path).open()
+    await world.enrol_passkey()
+    await world.factors.close()
+    world.ring = KeyRing({1: b"t" * 32})
+    with pytest.raises(ConfigurationError, match=r"nothing in it opens with .*store\.keys"):
+        await world.open()
+    world.ring = KeyRing({1: b"s" * 32, 2: b"t" * 32})
+    await world.open()
+    assert len(await world.factors.of(ALICE)) == 1
+    await world.factors.close()

@@ -44,12 +44,20 @@ log = structlog.get_logger(__name__)
 async def open_factors(settings: FactorSettings, state_dir: Path, ring: KeyRing, clock: Clock) -> "Factors":
     """Over `factors.db` in the state directory, made where missing (mode 0600); `ring` is the one of `store.keys`.
 
-    Raises ConfigurationError if the file cannot be used.
+    Raises ConfigurationError if the file cannot be used, or is of another ring: nobody in it would be found, and
+    everybody's password would be enough to enrol anew.
     """
-    store = await FactorStore.open(state_dir / "factors.db")
+    path, vault = state_dir / "factors.db", Vault(ring)
+    store = await FactorStore.open(path)
     factors = Factors(settings, store, ring, clock)
     try:
-        await store.rewrite(Vault(ring).resealed)
+        people = await store.people()
+        if people and not any(vault.opens(*each) for each in people):
+            raise ConfigurationError(
+                f"{path}: nothing in it opens with {state_dir / 'store.keys'}; bring back the keys that belong to it, "
+                "or move the file away: then whoever has a password enrols a first factor"
+            )
+        await store.rewrite(vault.resealed)
     except BaseException:
         await store.close()
         raise

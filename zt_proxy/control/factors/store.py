@@ -296,6 +296,10 @@ class FactorStore:
 
         return await self._run(work)
 
+    async def people(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Some of those who have factors (hash, sealed)."""
+        return await self._run(lambda db: tuple(db.execute("SELECT person, blob FROM people LIMIT 100")))
+
     # rotation of the key ring
 
     async def rewrite(self, blobs: Callable[[str, bytes, bytes], bytes | None]) -> None:

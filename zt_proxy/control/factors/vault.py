@@ -70,6 +70,14 @@ class Vault:
     def open_owner(self, person: bytes, blob: bytes) -> Person:
         return _person(self.ring.open("factor-owner", blob, person))
 
+    def opens(self, person: bytes, blob: bytes) -> bool:
+        """Whether an owner was sealed with a key of this ring."""
+        try:
+            self.open_owner(person, blob)
+        except ValueError:
+            return False
+        return True
+
     def seal(self, factor: str, person: bytes, kept: Kept) -> bytes:
         return self.ring.seal("factor", _encode(kept), _bound(factor, person))
 
