@@ -98,7 +98,8 @@ async def test_a_script_is_told_what_is_missing_and_where_to_give_it() -> None:
         )
         challenge = reply.header("zt-challenge") or ""
         found = re.fullmatch(
-            r'step-up; url="(/\.zt/step-up\?to=[\w%.-]+)"; level="single"; max-age=300; once=\?0; scope="[0-9a-f]{16}"',
+            r'step-up; url="(/\.zt/step-up\?to=[\w%.-]+)"; level="single"; max-age=300; once=\?0; method="POST"; '
+            r'scope="[0-9a-f]{16}"',
             challenge,
         )
         assert found is not None, challenge

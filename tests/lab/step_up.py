@@ -96,6 +96,8 @@ class StepUpLab:
         self.arrived: list[Sent] = []
         self.challenged: list[str] = []
         self.asked_ahead: list[dict[str, Any]] = []
+        self.redirects: dict[str, tuple[int, str]] = {}
+        """Path → status and Location of the app's answer, once the request has arrived."""
         self.activities = 0
         self.looks = 0
         self.windows: list[str] = []
@@ -202,6 +204,10 @@ class StepUpLab:
         if missing is None and not self.satisfied:
             self.proofs.discard(f"{kind}/{scope}")
             missing = self._missing(kind, scope)
+        if missing is None and request.method == "GET" and self.redirects.get(request.path, (0, ""))[1] == request.path:
+            missing = self._missing("act", scope)  # a POST is free there, and reading what came of it is not
+        if missing is not None:
+            missing += f'; method="{request.method}"'
         if missing is not None:
             self.challenged.append(request.path)
             await asyncio.sleep(self.wait)
@@ -211,6 +217,9 @@ class StepUpLab:
         self.arrived.append(
             Sent(request.method, request.path, body, request.headers.get("Content-Type", ""), dict(request.headers))
         )
+        if request.path in self.redirects:
+            status, place = self.redirects[request.path]
+            return web.Response(status=status, headers={"Location": place})
         answer = {"got": len(body), "digest": hashlib.sha256(body).hexdigest()}
         return web.json_response(answer, headers={"X-Kept": request.headers.get("X-Mine", "")})
 

@@ -57,12 +57,23 @@
   };
   const isOurs = (url) => url.origin === location.origin && !url.pathname.startsWith(OWN);
   const newRequest = (method, url) => ({
-    method, path: url.pathname + url.search, who: whoAsked(method, url.pathname), sentAt: clock(), asked: new Set(), led: false,
+    method, url: url.href.split('#')[0], path: url.pathname + url.search, who: whoAsked(method, url.pathname), sentAt: clock(), asked: new Set(), led: false,
   });
+
+  /** May it go out again, after a challenge that came from `at`? If it was led there, the app has acted on it before: what
+   *  changes something is not repeated then, and what only reads needs what is needed there. */
+  const mayGoAgain = (request, challenge, at) => {
+    const same = !challenge.method || challenge.method === request.method.toUpperCase();
+    if (same && (!at || at === request.url)) return true;
+    const url = new URL(at || request.url);
+    if (!safe(request.method) || !isOurs(url)) return false;
+    request.path = url.pathname + url.search;
+    return true;
+  };
 
   // ---- 2 what is asked
 
-  /** The value of ZT-Challenge as {kind, url, level, scope, once, at}; null when it is none that we follow. */
+  /** The value of ZT-Challenge as {kind, url, level, scope, once, method, at}; null when it is none that we follow. */
   const readChallenge = (header) => {
     const found = /^\s*(step-up|login)\s*;(.*)$/i.exec(header ?? '');
     if (!found) return null;
@@ -71,7 +82,7 @@
     let url;
     try { url = new URL(given.url, location.origin); } catch { return null; }
     if (url.origin !== location.origin || !url.pathname.startsWith(OWN)) return null; // never anywhere else
-    return { kind: found[1].toLowerCase(), url, level: given.level ?? '', scope: given.scope ?? '', once: given.once === '?1', at: clock() };
+    return { kind: found[1].toLowerCase(), url, level: given.level ?? '', scope: given.scope ?? '', once: given.once === '?1', method: given.method ?? '', at: clock() };
   };
 
   /** The challenge of a 401, given what reads its headers. One that says that the session is over is taken note of. */
@@ -240,6 +251,7 @@ dialog:focus-visible{outline:none}
   const openWindow = (url) => {
     if (navigator.userActivation && !navigator.userActivation.isActive) return null; // it would only be blocked, with a noise
     const inWindow = new URL(url), width = 480, height = 680;
+    if (inWindow.origin !== location.origin || !inWindow.pathname.startsWith(OWN)) return null; // whoever asked for it
     inWindow.searchParams.set('window', '1');
     const left = Math.round(Math.max(0, screenX + (outerWidth - width) / 2)), top = Math.round(Math.max(0, screenY + (outerHeight - height) / 3));
     try { return native.open.call(window, inWindow.href, 'zt-step-up', `popup,width=${width},height=${height},left=${left},top=${top}`); } catch { return null; }
@@ -459,7 +471,7 @@ dialog:focus-visible{outline:none}
       const answer = await send();
       if (answer.status !== 401 || oneShot) return answer;
       const challenge = challengeOf((name) => answer.headers.get(name));
-      const group = challenge && groupOf(request, challenge);
+      const group = challenge && mayGoAgain(request, challenge, answer.url) && groupOf(request, challenge);
       if (!group || !(await confirmed(request, challenge, group, signal))) return answer;
       answer.body?.cancel().catch(() => {});
       request.sentAt = clock();
@@ -481,7 +493,7 @@ dialog:focus-visible{outline:none}
   const proto = native.XHR.prototype;
   const raw = Object.fromEntries(['open', 'send', 'setRequestHeader', 'abort', 'overrideMimeType', 'getResponseHeader'].map((name) => [name, proto[name]]));
   const readyStateOf = (xhr) => getters.readyState.call(xhr), statusOf = (xhr) => getters.status.call(xhr);
-  const getters = Object.fromEntries(['readyState', 'status', 'upload'].map((name) => [name, Object.getOwnPropertyDescriptor(proto, name).get]));
+  const getters = Object.fromEntries(['readyState', 'status', 'responseURL', 'upload'].map((name) => [name, Object.getOwnPropertyDescriptor(proto, name).get]));
   const EVENTS = ['loadstart', 'progress', 'load', 'loadend', 'error', 'abort', 'timeout'];
   const VEILED = ['readyState', 'status', 'statusText', 'response', 'responseText', 'responseXML', 'responseURL'];
   const calls = new WeakMap(); // XHR → what it was asked to do
@@ -518,7 +530,7 @@ dialog:focus-visible{outline:none}
   const judge = (xhr, call) => {
     call.phase = 'passed';
     const challenge = challengeOf((name) => raw.getResponseHeader.call(xhr, name));
-    const group = challenge && groupOf(call.request, challenge);
+    const group = challenge && mayGoAgain(call.request, challenge, getters.responseURL.call(xhr)) && groupOf(call.request, challenge);
     if (!group) return;
     if (!call.async) { root.join(group, challenge, call.request).leave(); return; } // cannot wait: it works at the next try
     Object.assign(call, { phase: 'held', challenge, group, kept: [] });

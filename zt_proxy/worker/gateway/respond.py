@@ -230,7 +230,8 @@ class Responder:
             fresh = f"; max-age={age}" if age is not None else ""
             once = "?1" if decision.once else "?0"
             scope = hashlib.sha256(unlock_key(about.route.name, decision.rule).encode()).hexdigest()[:16]
-            value = f'step-up; url="{path}"; level="{decision.level.word}"{fresh}; once={once}; scope="{scope}"'
+            about_what = f'method="{about.method.decode("ascii")}"; scope="{scope}"'
+            value = f'step-up; url="{path}"; level="{decision.level.word}"{fresh}; once={once}; {about_what}'
             headers.append((b"zt-challenge", value.encode()))
         missing = Missing(
             f"{self._portal.origin}/.zt/sign-in?to={sealed}", f"https://{x.host}{path}", decision.level.word, age
