@@ -8,9 +8,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from aiohttp import web
 
 from tests.lab.browser import Page
 from tests.lab.idp import ABSENT
+from tests.lab.logout import announce, logout_token
 from tests.lab.portal import PortalLab
 from tests.lab.relying_party import SignInLab
 from tests.lab.waiting import until
@@ -117,6 +119,9 @@ class Asked:
         try:
             record = await manager.create(await self.lab.sign_in())
             cookie = await manager.issue_handle(record.sid, "app.test")
+            if "refusal" in then:
+                answer = {"error": then["refusal"]}
+                self.lab.idp.replies["token"] = lambda: web.json_response(answer, status=400)
             self.lab.idp.claims |= then
             self.lab.clock.advance(301.0)
             await refresher.tick()
@@ -199,6 +204,39 @@ async def test_an_id_token_is_no_hint_for_the_provider_that_has_the_name_of_anot
         token = await browser.sign_out_token()
         answer = await browser.post("/.zt/sign-out", token=token)
         assert answer.location == "/.zt/signed-out"
+
+
+@pytest.mark.parametrize(
+    ("error", "lives"),
+    [
+        ("interaction_required", False),  # Entra ID, where conditional access wants to see the person
+        ("consent_required", False),
+        ("login_required", False),
+        ("access_denied", False),
+        ("invalid_client", True),  # the proxy's fault, not the person's
+        ("temporarily_unavailable", True),
+    ],
+)
+async def test_a_provider_that_will_not_renew_this_person_ends_the_session(
+    tmp_path: Path, error: str, lives: bool
+) -> None:
+    async with SignInLab() as lab:
+        lab.idp.rotates = True
+        assert await Asked(tmp_path, lab).lives(refusal=error) is lives
+
+
+# back channel
+
+
+async def test_strangers_at_the_providers_address_cannot_keep_its_logout_from_being_heard() -> None:
+    """Behind a load balancer or a container's network everybody may have one address."""
+    async with world() as here:
+        person = await here.person()
+        server = here.browser()
+        refused = [(await announce(server, AUTH, logout_token(here.idp, aud="x"))).status for _ in range(25)]
+        assert refused == [400] * 20 + [429] * 5
+        assert (await announce(server, AUTH, logout_token(here.idp))).status == 200
+        assert (await person.fetch(HOME + "/")).status == 401
 
 
 # front channel

@@ -28,6 +28,8 @@ GOOGLE_PAGE = 200
 REMEMBERED = 300.0
 """Seconds for which groups of Google's serve again: Google counts what is asked."""
 REMEMBERED_PEOPLE = 10_000
+QUOTA = frozenset(("quotaExceeded", "rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded"))
+"""What Google says with 403, too, when it was asked too often: that is no word on the person."""
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/admin.directory.group.readonly"
 
 
@@ -180,12 +182,23 @@ def _bearer(token: Secret) -> dict[str, str]:
 def _page(reply: Reply, what: str) -> Mapping[str, Any]:
     if reply.status == 404:
         raise unreachable(f"{what}: does not know the person yet")
+    if reply.status == 403 and _too_often(reply):
+        raise unreachable(f"{what}: asked too often")
     if 400 <= reply.status < 500:
         raise _overage(f"{what}: status {reply.status}; has the proxy been given the permission?")
     try:
         return parse_object(json_body(reply, what))
     except ValueError as error:
         raise invalid(f"{what}: {error}") from None
+
+
+def _too_often(reply: Reply) -> bool:
+    try:
+        error = parse_object(reply.body).get("error")
+    except ValueError:
+        return False
+    errors = error.get("errors") if isinstance(error, dict) else None
+    return isinstance(errors, list) and any(isinstance(one, dict) and one.get("reason") in QUOTA for one in errors)
 
 
 def _items(items: object, member: str, what: str, kind: str | None = None) -> set[str]:

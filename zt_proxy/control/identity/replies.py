@@ -11,6 +11,11 @@ from zt_proxy.core.errors import ProviderError
 from zt_proxy.core.keys import Secret
 
 WHAT = "token endpoint"
+_OF_THE_PERSON = frozenset(
+    ("invalid_grant", "interaction_required", "login_required", "consent_required", "access_denied")
+)
+"""Errors that say no to this sign-in, or to this person from now on, and nothing of the set-up: beside RFC 6749 §5.2
+those of OpenID Connect Core §3.1.2.6, which Entra ID answers refreshes with where it wants to see the person."""
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
@@ -71,7 +76,7 @@ def _refusal(reply: Reply) -> ProviderError:
     code = error_code(reply)
     if not code:
         return invalid(f"{WHAT}: status {reply.status} without an OAuth error")
-    if code == "invalid_grant":  # used, expired or foreign code, or wrong verifier: this sign-in, not the set-up
+    if code in _OF_THE_PERSON:  # such as a used, expired or foreign code
         return LoginRefused(code)
     return invalid(f"{WHAT}: refused with {code}")
 

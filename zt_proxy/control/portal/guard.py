@@ -5,16 +5,19 @@ import asyncio
 AT_ONCE = 64
 """Logout tokens under way: a provider that is slow to give its keys must not take every connection."""
 REFUSED = 20
-"""Tokens from one address that may be refused within `WINDOW`; after that none is looked at until it is over."""
+"""Tokens from one address that may be refused within `WINDOW`; after that few at a time are looked at until it is over.
+Some always are: the provider may share its address with strangers, behind a load balancer or a container's network."""
+DOUBTFUL = 4
 WINDOW = 60.0
 ADDRESSES = 4_096
 
 
 class LogoutGuard:
-    """`busy` bounds the tokens under way, `waits` the refused ones of an address. Times: monotonic seconds."""
+    """`busy` bounds the tokens under way, `doubtful` those of addresses that `waits`. Times: monotonic seconds."""
 
     def __init__(self) -> None:
         self.busy = asyncio.Semaphore(AT_ONCE)
+        self.doubtful = asyncio.Semaphore(DOUBTFUL)
         self._refused: dict[str, tuple[float, int]] = {}
 
     def waits(self, client: str, now: float) -> bool:

@@ -29,20 +29,24 @@ async def back_channel(call: Call) -> web.StreamResponse:
     200 also when there was no such session (§2.8); 400 for a token that does not verify, or that came before.
     """
     guard, now = call.portal.logout_guard, call.portal.clock.monotonic()
-    if guard.waits(call.client, now):
-        raise ClientError(Reason.TOO_MANY_REQUESTS, "too many logout tokens that do not verify", status=429)
+    waits = guard.waits(call.client, now)
+    seats = guard.doubtful if waits else guard.busy
     try:
         # Before a seat is taken: who sends slowly keeps nobody else from being heard.
         token = (await read_form(call, FORM_BYTES)).get("logout_token", "")
-        if guard.busy.locked():
+        if seats.locked():
             raise UnavailableError(Reason.LOGIN_BUSY, "too many logout tokens at once")
-        async with guard.busy:
+        async with seats:
             notice = await _verified(call, token)
             ended = await call.portal.sessions.at_provider.announced(notice)
     except (ClientError, ProviderError) as error:
         if error.status >= 500:  # the keys could not be had: the provider may try again
             raise
         guard.refused(call.client, now)
+        if waits:
+            raise ClientError(
+                Reason.TOO_MANY_REQUESTS, "too many logout tokens that do not verify", status=429
+            ) from None
         return _refusal(call, error)
     log.info("signed out by the provider", issuer=notice.issuer, sessions=ended, request_id=call.request_id)
     return json_answer(call, b"{}")

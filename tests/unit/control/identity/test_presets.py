@@ -335,6 +335,7 @@ class Workspace:
         self.lab, self.groups = lab, groups
         self.grants, self.queries = [], []
         self.refuses = None
+        self.says = None
 
     async def answer(self, request):
         if request.path == "/oauth":
@@ -351,6 +352,9 @@ class Workspace:
         assert request.path == "/admin/directory/v1/groups"
         assert request.headers["Authorization"] == "Bearer ya29.x"
         self.queries.append(dict(request.query))
+        if self.says:
+            error = {"code": 403, "message": "no", "errors": [{"domain": "usageLimits", "reason": self.says}]}
+            return web.json_response({"error": error}, status=403)
         start = int(request.query.get("pageToken", "0"))
         page = {"kind": "admin#directory#groups", "etag": "x"}
         if self.groups[start : start + 200]:
@@ -418,6 +422,20 @@ async def test_google_groups_that_cannot_be_had_are_a_refusal(account):
         assert await lab.refused() is Reason.LOGIN_GROUPS_OVERAGE
         google.groups = ["a@example.com"]
         assert (await lab.sign_in()).principal.groups == {"a@example.com"}  # no refusal is remembered
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("quotaExceeded", Reason.PROVIDER_UNREACHABLE),
+        ("userRateLimitExceeded", Reason.PROVIDER_UNREACHABLE),
+        ("forbidden", Reason.LOGIN_GROUPS_OVERAGE),
+    ],
+)
+async def test_google_asked_too_often_is_no_word_on_the_person(account, said, reason):
+    async with workspace([], account) as (lab, google):
+        google.says = said
+        assert await lab.refused() is reason
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"type": "authorized_user"}', None])
