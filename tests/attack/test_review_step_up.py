@@ -82,6 +82,24 @@ async def test_a_stream_that_spent_its_proof_goes_on() -> None:
         assert await echoes(socket)
 
 
+# ---- floors
+
+
+@pytest.mark.case("ZT-SESS-18")
+async def test_a_proof_that_is_good_once_is_no_older_than_the_floor_above_it_allows() -> None:
+    rules = (allow("release", methods=("POST",), paths=("/release",), once=True, reauth=60.0),)
+    async with ProxyLab(rules=rules, clock=ManualClock()) as lab:
+        sid, cookie = await lab.new_session()
+        assert lab.proxy.control is not None
+        own = b"Origin: https://app.test\r\nContent-Length: 0\r\n"
+        for age, status in ((59.0, 200), (61.0, 401)):
+            await lab.proxy.control.sessions.unlock(
+                sid, "app", "release", Proof(lab.clock.now(), STRONG), "POST /release"
+            )
+            await lab.advance(age)
+            assert (await lab.get("/release", cookie, own, method="POST")).status == status, age
+
+
 # ---- forms
 
 

@@ -40,6 +40,7 @@ class CompiledRule(NamedTuple):
     """Method and canonical path."""
     subject: Callable[[Principal], bool]
     reauth: float | None
+    """Seconds that a proof may be old; one that is good once never older than `ONCE`."""
     once: bool
     level: Level
     unlock: str
@@ -168,7 +169,8 @@ def _proven(session: Session, rule: CompiledRule, facts: Facts) -> Decision:
     if rule.once:
         key = f"{rule.unlock}\x1f{request_of(facts.method, facts.path)}"
         proof = session.proofs.get(key)
-        if proof is not None and proof.level >= rule.level and _fresh(proof, ONCE, facts.now):
+        age = ONCE if rule.reauth is None else min(ONCE, rule.reauth)
+        if proof is not None and proof.level >= rule.level and _fresh(proof, age, facts.now):
             return replace(rule.decision, spend=key, level=rule.level, once=True)
         return rule.challenge
     strong = False
