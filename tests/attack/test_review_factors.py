@@ -13,10 +13,10 @@ import pytest
 
 from tests.lab.authenticator import Authenticator
 from tests.lab.factors import ALICE, FactorWorld
-from tests.lab.portal import APP, ORIGIN, PORTAL, Answer, Browser, PortalLab
+from tests.lab.portal import APP, ORIGIN, PORTAL, SESSION_COOKIE, Answer, Browser, PortalLab
 from zt_proxy.control.factors.types import Factor, FactorKind, Person
 from zt_proxy.control.settings import ControlSettings, FactorSettings, ProviderSettings
-from zt_proxy.core.errors import ConfigurationError, Reason
+from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
 from zt_proxy.core.handoff import Purpose
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.session import Level
@@ -303,3 +303,49 @@ async def test_with_other_keys_nobody_starts_afresh_unasked(tmp_path: Path) -> N
     await world.open()
     assert len(await world.factors.of(ALICE)) == 1
     await world.factors.close()
+
+
+# what is left of a factor that is gone
+
+
+async def test_a_sign_in_under_way_does_not_outlive_the_factor_it_was_proved_with(lab: PortalLab) -> None:
+    """An operator resets what somebody else enrolled: the half of a login that waits behind it opens nothing."""
+    thief = lab.browser("203.0.113.5")
+    page = await thief.to_own_factor()
+    await thief.enrol_passkey(page, Authenticator())
+    await lab.sessions.end_subject(*who(lab)[:2], "factors-reset")
+    await lab.factors.reset(who(lab))
+    query = page.partition("?")[2]
+    assert (await thief.get(PORTAL, page)).location == "/.zt/sign-in"
+    for path in ("codes", "done"):
+        answer = await thief.post(f"/.zt/enrol/{path}?{query}")
+        assert answer.status == 401
+        assert Reason.ENROLMENT_NOT_FRESH in answer.text
+    assert SESSION_COOKIE not in thief.cookies(PORTAL)
+
+
+async def test_a_store_that_cannot_answer_lets_nobody_past_the_second_factor(
+    lab: PortalLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = lab.browser()
+    page = await browser.to_own_factor()
+    query = page.partition("?")[2]
+    phone = Authenticator()
+    begun = json.loads((await browser.script(f"/.zt/enrol/options?{query}", {})).text)
+    sent = {"token": begun["token"], "credential": phone.create(begun["options"], ORIGIN)}
+
+    async def broken(*_: object) -> None:
+        raise UnavailableError(Reason.STORE_UNAVAILABLE, "locked")
+
+    monkeypatch.setattr(lab.factors._store, "_run", broken)
+    assert (await browser.script(f"/.zt/enrol/passkey?{query}", sent)).status == 503
+    for answer in (
+        await browser.get(PORTAL, page),
+        await browser.get(PORTAL, page.replace("enrol", "confirm")),
+        await browser.post(f"/.zt/confirm/code?{query}", code="123456"),
+        await browser.post(f"/.zt/enrol/done?{query}"),
+        await browser.back(await browser.to_provider()),
+    ):
+        assert answer.status == 503
+        assert Reason.STORE_UNAVAILABLE in answer.text
+    assert SESSION_COOKIE not in browser.cookies(PORTAL)

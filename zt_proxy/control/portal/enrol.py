@@ -73,7 +73,10 @@ async def open_enrolment(call: Call) -> Enrolment:
         half = await call.portal.logins.half(name, call.browser())
         login = half.login
         level = await adopt.needed_level(call, half.transaction)
-        if half.proof is None and await call.portal.factors.reach(Person.of(login.principal)) is not None:
+        factors = await call.portal.factors.of(Person.of(login.principal))
+        if half.proof is not None and half.factor not in {each.id for each in factors}:
+            raise ClientError(Reason.ENROLMENT_NOT_FRESH, "the factor that was shown is gone", status=401)
+        if half.proof is None and any(each.usable for each in factors):
             call.retry = ("Continue", "/.zt/confirm?" + urlencode({"login": name}))
             raise ClientError(Reason.ENROLMENT_NOT_FRESH, "an own factor has to be shown first", status=401)
         return Enrolment(login.principal, level, half.proof or Proof(login.auth_time, login.level), name, half)
@@ -285,6 +288,7 @@ async def _added(call: Call, enrolment: Enrolment, factor: Factor) -> Enrolment:
         half,
         proof=Proof(now, factor.level),
         shown=factor.kind.value,
+        factor=factor.id,
         expires=now + call.portal.settings.login_lifetime,
     )
     await keep(call, enrolment.name, half)

@@ -134,7 +134,8 @@ async def go_on(call: Call, name: str, half: HalfLogin, proved: Proved) -> str:
     login = adopt.raised(half.login, proved.proof, proved.factor.kind)
     if login.level >= await adopt.needed_level(call, half.transaction):
         return await adopt.complete(call, half.transaction, login)
-    await keep(call, name, msgspec.structs.replace(half, proof=proved.proof, shown=proved.factor.kind.value))
+    half = msgspec.structs.replace(half, proof=proved.proof, shown=proved.factor.kind.value, factor=proved.factor.id)
+    await keep(call, name, half)
     return f"/.zt/enrol?login={quote(name)}"
 
 

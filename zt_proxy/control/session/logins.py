@@ -56,6 +56,8 @@ class HalfLogin(msgspec.Struct, frozen=True):
     """What own factors proved so far: enough by the one just enrolled, or not enough and a stronger one is enrolled."""
     shown: str = ""
     """The kind of that factor."""
+    factor: str = ""
+    """Its id: what it proved is gone with it."""
 
     def __repr__(self) -> str:
         return f"HalfLogin(provider={self.login.provider!r}, expires={self.expires!r})"
