@@ -41,7 +41,7 @@ async def keep(call: Call) -> web.StreamResponse:
         content_type=headers.get("Content-Type", ""),
         origin=headers.get("Origin", ""),
         referer=headers.get("Referer", ""),
-        body=await forms.read(call.request.content.iter_any(), portal.settings.form_limit),
+        body=await forms.read(session.sid, call.request.content.iter_any(), portal.settings.form_limit),
     )
     name = await forms.keep(session.sid, handoff.host, handoff.target, form)
     sealed = seal_handoff(portal.ring, msgspec.structs.replace(handoff, kept=name))

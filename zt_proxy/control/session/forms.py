@@ -8,6 +8,7 @@ store has their hashes; what somebody wrote is sealed.
 
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterable
 
 import msgspec
@@ -24,6 +25,8 @@ TOTAL = 64 * 1024 * 1024
 """Bytes of all forms."""
 HELD = 32 * 1024 * 1024
 """Bytes of forms that are on their way into the store."""
+HELD_EACH = 8 * 1024 * 1024
+"""The same of one session, so that nobody who sends slowly keeps others from being kept: one of the largest form."""
 EACH = 16 * 1024 * 1024
 """Bytes of the forms of one session; its oldest give way."""
 
@@ -38,10 +41,10 @@ class KeptForms:
         self._store = store
         self._ring = ring
         self._clock = clock
-        self._held = 0
+        self._held: Counter[str] = Counter()
 
-    async def read(self, pieces: AsyncIterable[bytes], limit: int) -> bytes:
-        """A form as it comes; it counts as held until it is kept.
+    async def read(self, sid: str, pieces: AsyncIterable[bytes], limit: int) -> bytes:
+        """A form of this session as it comes; it counts as held until it is kept.
 
         Raises ClientError(BODY_TOO_LARGE, 413), UnavailableError(FORM_NOT_KEPT) while too many others come.
         """
@@ -49,13 +52,13 @@ class KeptForms:
         try:
             async for piece in pieces:
                 body += piece
-                self._held += len(piece)
+                self._hold(sid, len(piece))
                 if len(body) > limit:
                     raise ClientError(Reason.BODY_TOO_LARGE, "the form is larger than what is kept", status=413)
-                if self._held > HELD:
+                if self._held[sid] > HELD_EACH or self._held.total() > HELD:
                     raise UnavailableError(Reason.FORM_NOT_KEPT, "too many forms come at once")
         except BaseException:
-            self._held -= len(body)
+            self._hold(sid, -len(body))
             raise
         return bytes(body)
 
@@ -67,7 +70,12 @@ class KeptForms:
         try:
             return await self._keep(sid, host, target, form)
         finally:
-            self._held -= len(form.body)
+            self._hold(sid, -len(form.body))
+
+    def _hold(self, sid: str, size: int) -> None:
+        self._held[sid] += size
+        if not self._held[sid]:
+            del self._held[sid]
 
     async def _keep(self, sid: str, host: str, target: str, form: KeptForm) -> str:
         name, place, now = _fresh(), _place(host, target), self._clock.now()

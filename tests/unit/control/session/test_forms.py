@@ -43,7 +43,7 @@ class Lab:
         async def pieces() -> AsyncIterator[bytes]:
             yield body
 
-        whole = await self.forms.read(pieces(), len(body))
+        whole = await self.forms.read(sid, pieces(), len(body))
         return await self.forms.keep(sid, HOST, TARGET, KeptForm("text/plain", "", "", whole))
 
     async def sizes(self) -> dict[str, int]:
@@ -140,6 +140,24 @@ async def test_who_fills_the_table_pays_for_it(tmp_path: Path, monkeypatch: pyte
             await given.keep(greedy, secrets.token_bytes(7_000))
 
 
+async def test_who_sends_slowly_holds_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "HELD", 1_000)
+    monkeypatch.setattr(forms, "HELD_EACH", 400)
+    async with lab(tmp_path) as given:
+        slow, honest, go = await given.sign_in(), await given.sign_in("bob"), asyncio.Event()
+
+        async def stalls(size: int) -> AsyncIterator[bytes]:
+            yield b"x" * size
+            await go.wait()
+
+        reading = [asyncio.ensure_future(given.forms.read(slow, stalls(200), 1_000)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert await given.keep(honest, b"x" * 400)
+        go.set()
+        ends = [isinstance(each, UnavailableError) for each in await asyncio.gather(*reading, return_exceptions=True)]
+        assert ends == [False, False, True, True, True]
+
+
 async def test_small_forms_are_bounded_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(form_rows, "ROWS", 3)
     async with lab(tmp_path) as given:
@@ -166,14 +184,14 @@ async def test_forms_that_come_at_once_are_bounded_and_leave_nothing(
         async def quick(size: int) -> AsyncIterator[bytes]:
             yield b"x" * size
 
-        reading = asyncio.ensure_future(given.forms.read(slow(), 1_000))
+        reading = asyncio.ensure_future(given.forms.read(sid, slow(), 1_000))
         await asyncio.sleep(0)
         with pytest.raises(UnavailableError) as refused:
-            await given.forms.read(quick(200), 1_000)
+            await given.forms.read(sid, quick(200), 1_000)
         assert refused.value.reason is Reason.FORM_NOT_KEPT
         with pytest.raises(ClientError) as large:
-            await given.forms.read(quick(60), 50)
+            await given.forms.read(sid, quick(60), 50)
         assert large.value.status == 413
         go.set()
         await given.forms.keep(sid, HOST, TARGET, KeptForm("", "", "", await reading))
-        assert len(await given.forms.read(quick(1_000), 1_000)) == 1_000, "nothing is counted any more"
+        assert len(await given.forms.read(sid, quick(1_000), 1_000)) == 1_000, "nothing is counted any more"
