@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -17,6 +18,8 @@ from zt_proxy.core.errors import UnavailableError
 from zt_proxy.core.session import Level, Proof
 from zt_proxy.link.proofs import KeptForm
 from zt_proxy.policy.spec import RouteRules, RuleSpec
+from zt_proxy.worker.gateway.exchange import EARLY_BODY, Exchange
+from zt_proxy.worker.wire.head import RequestHead
 
 WIRE = allow("wire", paths=("/ws",))
 STRONG = Level.PHISHING_RESISTANT
@@ -154,3 +157,38 @@ async def test_who_waits_for_a_form_waits_no_longer_because_of_others_and_loses_
     finally:
         authority.go.set()
         await links.stop()
+
+
+# ---- what waits
+
+
+class Counted(list[bytes]):
+    """It counts how often somebody goes through it."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.passes += 1
+        return super().__iter__()
+
+
+class Patient:
+    """A client's connection."""
+
+    peer = "192.0.2.1"
+    paused = False
+
+    def pause_reading(self, who: int) -> None:
+        self.paused = True
+
+
+def test_a_body_in_tiny_pieces_that_waits_costs_no_more_with_each() -> None:
+    connection = Patient()
+    exchange = Exchange(None, connection, RequestHead([], []), b"1", 0.0, 0.0)  # type: ignore[arg-type]
+    exchange.waiting = 1
+    exchange.early = pieces = Counted()
+    for _ in range(EARLY_BODY):
+        exchange.body(b"x")
+    assert (pieces.passes, connection.paused) == (0, False)
+    exchange.body(b"x")
+    assert connection.paused

@@ -146,6 +146,7 @@ class Exchange:
     waiting = 0
     """How many things have to be known first, such as what control says; the body, if one comes, waits in `early`."""
     early: list[bytes] | None = None
+    early_size = 0
     _complete: asyncio.Future[None] | None = None
     """Somebody waits for the whole body."""
     request_ended = False
@@ -185,7 +186,8 @@ class Exchange:
             if self.early is None:
                 self.early = []
             self.early.append(data)
-            if sum(map(len, self.early)) > EARLY_BODY:
+            self.early_size += len(data)  # counted, not summed up: pieces may be of one byte
+            if self.early_size > EARLY_BODY:
                 self.connection.pause_reading(Pause.EARLY)
 
     def body_end(self) -> None:
