@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -51,7 +52,7 @@ async def echoes(client: Client) -> bool:
         {"level": STRONG, "once": True},
     ],
 )
-async def test_a_stream_ends_when_a_reload_asks_for_a_level_that_nobody_proved(asks: dict[str, object]) -> None:
+async def test_a_stream_ends_when_a_reload_asks_for_a_level_that_nobody_proved(asks: dict[str, Any]) -> None:
     async with lab_with_echo(rules=(WIRE,)) as lab:
         socket = await open_websocket(lab, await lab.sign_in())
         assert await echoes(socket)
@@ -61,7 +62,7 @@ async def test_a_stream_ends_when_a_reload_asks_for_a_level_that_nobody_proved(a
 
 @pytest.mark.case("ZT-WS-05")
 @pytest.mark.parametrize("asks", [{"reauth": 60.0}, {"level": STRONG, "reauth": 60.0}])
-async def test_a_stream_outlives_the_freshness_of_the_proof_it_was_opened_with(asks: dict[str, object]) -> None:
+async def test_a_stream_outlives_the_freshness_of_the_proof_it_was_opened_with(asks: dict[str, Any]) -> None:
     rules = (allow("wire", paths=("/ws",), **asks),)
     async with lab_with_echo(rules=rules, clock=ManualClock()) as lab:
         sid, cookie = await lab.new_session()
