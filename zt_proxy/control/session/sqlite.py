@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from zt_proxy.control.session import form_rows, renewals
+from zt_proxy.control.session import form_rows, login_rows, renewals
 from zt_proxy.control.session.schema import connect
 from zt_proxy.control.session.store import CodeRow, FormRow, HandleRow, RenewalRow, SessionRow, TransactionRow
 from zt_proxy.core.errors import ConfigurationError, Reason, UnavailableError
@@ -34,7 +34,6 @@ _FULL = "too many wait for the session store"
 _CLOSED = "session store is closed"
 _SESSION = "sid, subject, last_activity, idle_timeout, absolute_deadline, blob"
 _OF_HANDLE = f"SELECT host, {_SESSION} FROM handles JOIN sessions USING (sid) WHERE handle_hash=?"  # noqa: S608
-_TRANSACTION = "state_hash, browser, client, expires, blob"
 
 
 class SqliteStore:
@@ -301,67 +300,24 @@ class SqliteStore:
     # logins under way
 
     async def put_code(self, row: CodeRow) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            db.execute("INSERT INTO codes VALUES (?, ?, ?)", (row.code_hash, row.expires, row.blob))
-
-        await self._run(work)
+        await self._run(lambda db: login_rows.put_code(db, row))
 
     async def take_code(self, code_hash: bytes) -> CodeRow | None:
-        def work(db: sqlite3.Connection) -> CodeRow | None:
-            row = db.execute(
-                "DELETE FROM codes WHERE code_hash=? RETURNING code_hash, expires, blob", (code_hash,)
-            ).fetchone()
-            return CodeRow(*row) if row else None
-
-        return await self._run(work, durable=True)
+        return await self._run(lambda db: login_rows.take_code(db, code_hash), durable=True)
 
     async def put_transaction(self, row: TransactionRow, *, total: int, per_client: int, now: float) -> bool:
-        def work(db: sqlite3.Connection) -> bool:
-            db.execute("DELETE FROM transactions WHERE expires<=?", (now,))
-            mine = _pending(db, row.client)
-            if mine >= per_client:
-                _evict(db, row.client, mine - per_client + 1)
-            elif db.execute("SELECT COUNT(*) FROM transactions").fetchone()[0] >= total:
-                client, most = db.execute(
-                    "SELECT client, COUNT(*) AS most FROM transactions GROUP BY client ORDER BY most DESC LIMIT 1"
-                ).fetchone()
-                # Whoever fills the table pays for it; an honest person's only login never gives way to another's.
-                if most < 2:
-                    return False
-                _evict(db, client, 1)
-            db.execute(
-                f"INSERT INTO transactions ({_TRANSACTION}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
-                (row.state_hash, row.browser, row.client, row.expires, row.blob),
-            )
-            return True
-
-        return await self._run(work)
+        return await self._run(
+            lambda db: login_rows.put_transaction(db, row, total=total, per_client=per_client, now=now)
+        )
 
     async def take_transaction(self, state_hash: bytes, browser: bytes) -> TransactionRow | None:
-        def work(db: sqlite3.Connection) -> TransactionRow | None:
-            row = db.execute(
-                f"DELETE FROM transactions WHERE state_hash=? AND browser=? RETURNING {_TRANSACTION}",  # noqa: S608
-                (state_hash, browser),
-            ).fetchone()
-            return TransactionRow(*row) if row else None
-
-        return await self._run(work, durable=True)
+        return await self._run(lambda db: login_rows.take_transaction(db, state_hash, browser), durable=True)
 
     async def transaction(self, state_hash: bytes, browser: bytes) -> TransactionRow | None:
-        def work(db: sqlite3.Connection) -> TransactionRow | None:
-            row = db.execute(
-                f"SELECT {_TRANSACTION} FROM transactions WHERE state_hash=? AND browser=?",  # noqa: S608
-                (state_hash, browser),
-            ).fetchone()
-            return TransactionRow(*row) if row else None
-
-        return await self._run(work, reads=True)
+        return await self._run(lambda db: login_rows.transaction(db, state_hash, browser), reads=True)
 
     async def has_transaction(self, state_hash: bytes) -> bool:
-        def work(db: sqlite3.Connection) -> bool:
-            return db.execute("SELECT 1 FROM transactions WHERE state_hash=?", (state_hash,)).fetchone() is not None
-
-        return await self._run(work, reads=True)
+        return await self._run(lambda db: login_rows.has_transaction(db, state_hash), reads=True)
 
     async def put_form(self, row: FormRow, *, total: int, each: int, now: float) -> bool:
         return await self._run(lambda db: form_rows.put(db, row, total=total, each=each, now=now))
@@ -377,8 +333,7 @@ class SqliteStore:
     async def sweep(self, now: float) -> None:
         def work(db: sqlite3.Connection) -> None:
             form_rows.sweep(db, now)
-            db.execute("DELETE FROM codes WHERE expires<=?", (now,))
-            db.execute("DELETE FROM transactions WHERE expires<=?", (now,))
+            login_rows.sweep(db, now)
 
         await self._run(work)
 
@@ -419,17 +374,4 @@ def _count(db: sqlite3.Connection, sequence: int) -> None:
     db.execute(
         "INSERT INTO counters VALUES ('sequence', ?) ON CONFLICT(name) DO UPDATE SET value=MAX(value, excluded.value)",
         (sequence,),
-    )
-
-
-def _pending(db: sqlite3.Connection, client: str) -> int:
-    count: int = db.execute("SELECT COUNT(*) FROM transactions WHERE client=?", (client,)).fetchone()[0]
-    return count
-
-
-def _evict(db: sqlite3.Connection, client: str, rows: int) -> None:
-    db.execute(
-        "DELETE FROM transactions WHERE number IN "
-        "(SELECT number FROM transactions WHERE client=? ORDER BY number LIMIT ?)",
-        (client, rows),
     )

@@ -2,7 +2,8 @@
  *
  * Load it as the first classic script of every document. It has no authority: what it asks for is decided by the proxy,
  * and what other tabs tell it is a hint that it checks with the proxy. It writes no markup and no inline style, so that
- * it runs under any Content-Security-Policy that admits it, Trusted Types included.
+ * it runs under any Content-Security-Policy that admits it, Trusted Types included. It is one file, past the usual length,
+ * because one classic script is all that a page can be relied on to run before any other.
  *
  *   1 who asked        a person, an unattended change, or the background
  *   2 what is asked    ZT-Challenge of a 401, and the preflight that asks ahead
