@@ -7,6 +7,9 @@
 
 Every change that a worker may not miss is committed with a rising number and then announced as an Invalidation. If the
 store cannot commit the end of a session, the session is dead all the same in this process, and `sweep` tries again.
+
+It is one file, past the usual length: all of it reads and changes the same memory of live sessions under one lock. What
+has memory of its own is beside it: `cap`, `ending`, `floor`, `forms`, `logins`, `provider_side`.
 """
 
 import secrets
