@@ -177,6 +177,8 @@ class Half:
     login: Login
     expires: float
     proof: tuple[float, Level] | None = None
+    held: "Held | None" = None
+    """What that was proved with: without it, it proves nothing any more."""
     wrong: int = 0
     gone: bool = False
 

@@ -74,6 +74,8 @@ class PeopleWorld(LevelsWorld):
                 held.step = int(self.now) // 30
                 held.codes = [other for other in held.codes if other != code]
         if good:
+            if isinstance(question, Half):
+                question.held = held
             return await self.shown(browser, before, portal, question, STRENGTH[held.kind], answer)
         assert onward(answer) == "", answer.text
         self.turned(browser, PORTAL, before, None)
@@ -135,7 +137,7 @@ class PeopleWorld(LevelsWorld):
         if half is None and portal is not None:
             portal.prove(ADDED, self.now, STRENGTH[kind])
         if half is not None:
-            half.proof, half.expires = (self.now, STRENGTH[kind]), self.now + LOGIN_LIFE
+            half.proof, half.held, half.expires = (self.now, STRENGTH[kind]), new, self.now + LOGIN_LIFE
         if new.kind is FactorKind.PASSKEY:
             answer = await browser.post(
                 f"/.zt/enrol/codes?{query}",
@@ -159,10 +161,16 @@ class PeopleWorld(LevelsWorld):
             proof = portal.for_the_portal()
             return self.now - proof[0] <= FRESH and self.book.adds(who, proof)
         needed = self.book.needed(half.under)
+        if self.lost(who, half):
+            return False
         if half.proof is None and self.book.reaches(who, Level.SINGLE):
             return False
         enough = half.proof is not None and half.proof[1] >= needed
         return not enough and STRENGTH[kind] >= needed and self.book.adds(who, half.best())
+
+    def lost(self, who: str, half: Half) -> bool:
+        """The factor that half a login was proved with is gone."""
+        return half.proof is not None and not any(held is half.held for held in self.book.factors[who])
 
     async def add_passkey(self, browser: Browser, query: str, new: Held) -> Answer | None:
         new.device = Authenticator()
@@ -189,7 +197,7 @@ class PeopleWorld(LevelsWorld):
         who, (before, portal) = self.whose(browser, half), self.portal_of(browser)
         enough = half.proof is not None and half.proof[1] >= self.book.needed(half.under)
         answer = await browser.post(f"/.zt/enrol/done?{query_of(half)}")
-        if who is None or not enough:
+        if who is None or not enough or self.lost(who, half):
             assert onward(answer) == ""
             self.turned(browser, PORTAL, before, None)
             return None
