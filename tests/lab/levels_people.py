@@ -66,7 +66,8 @@ class PeopleWorld(LevelsWorld):
             code, good = self.code_of(held, replay)
             asks = who is not None and (isinstance(question, Half) or self.least(question, who) <= Level.MULTI)
             good, counted = good and mine and asks, asks
-            token = "" if isinstance(question, Half) else await browser.form_token(page)
+            # Each page of a session has the same one: also where this page asks for no code.
+            token = "" if isinstance(question, Half) else await browser.form_token("/.zt/sign-out")
             answer = await browser.post("/.zt/confirm/code?" + query_of(question), code=code, token=token)
             if answer.status == 429:  # after too many wrong ones the right one is not looked at either
                 counted = good = False

@@ -114,9 +114,9 @@ class Levels(RuleBasedStateMachine):
             self.run(world.redeem(browser, step, host))
 
     def finish(self, browser: Browser, half: Half, kind: FactorKind) -> Code | None:
-        """With the strongest factor there is, else with a new one."""
+        """With a factor of this kind if there is one, else with the strongest, else with a new one."""
         world = self.world
-        own = sorted(world.book.factors[half.login.who], key=lambda held: STRENGTH[held.kind], reverse=True)
+        own = sorted(world.book.factors[half.login.who], key=lambda held: (held.kind is not kind, -STRENGTH[held.kind]))
         if not own:
             return self.run(world.enrol(browser, half, kind, go_on=True))
         step = self.run(world.show(browser, half, own[0]))
@@ -160,10 +160,11 @@ class Levels(RuleBasedStateMachine):
         request=which,
         who=people,
         named=st.booleans(),
+        kind=kinds,
         astray=st.sampled_from(["link", "state", "factor", "code"]),
     )
     def something_goes_astray(
-        self, number: int, other: int, host: str, request: int, who: str, named: bool, astray: str
+        self, number: int, other: int, host: str, request: int, who: str, named: bool, kind: FactorKind, astray: str
     ) -> None:
         """A step-up of which one part ends up in another browser, or with another person; then the owner goes on."""
         world, browser, thief = self.world, self.browser(number), self.browser(other)
@@ -185,7 +186,7 @@ class Levels(RuleBasedStateMachine):
             strange = [held for held in self.held() if astray == "factor" or held in world.book.factors[who]]
             step = self.run(world.show(opener, step, self.pick(strange, number))) if strange else None
         if isinstance(step, Half):
-            step = self.finish(opener, step, FactorKind.PASSKEY)
+            step = self.finish(opener, step, kind)
         if isinstance(step, Code):
             for each in (thief, browser) if astray == "code" else (browser, opener):
                 self.run(world.redeem(each, step, host))
