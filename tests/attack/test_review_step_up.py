@@ -75,6 +75,16 @@ async def test_a_stream_outlives_the_freshness_of_the_proof_it_was_opened_with(a
 
 
 @pytest.mark.case("ZT-WS-05")
+async def test_a_stream_of_one_rule_does_not_end_for_what_another_rule_would_have_asked() -> None:
+    rules = (allow("strong", paths=("/ws",), level=STRONG), allow("wire", paths=("/ws",), reauth=60.0))
+    async with lab_with_echo(rules=rules, clock=ManualClock()) as lab:
+        socket = await open_websocket(lab, await lab.sign_in())
+        await lab.advance(120)
+        await adopt(lab, *rules)
+        assert await echoes(socket)
+
+
+@pytest.mark.case("ZT-WS-05")
 async def test_a_stream_that_spent_its_proof_goes_on() -> None:
     rules = (allow("wire", paths=("/ws",), once=True, level=STRONG),)
     async with lab_with_echo(rules=rules) as lab:

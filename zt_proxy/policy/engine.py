@@ -98,6 +98,21 @@ class Policy:
             return decision
         return self._with_reports(decision, facts)
 
+    def allows_at_any_age(self, facts: Facts, spent: Level) -> bool:
+        """Some rule lets this through if it does not count how old a proof is, as for a stream that was opened while it
+        was fresh. `spent`: how strong the proof was that it was opened with, if that was good once."""
+        principal, session = facts.principal, facts.session
+        if principal is None or session is None:
+            return False
+        request = (facts.method, facts.path)
+        for rule in self._fitting.get(request) or self._fit(request):
+            if not rule.deny and rule.subject(principal):
+                own = session.proofs.get(rule.unlock)
+                proved = spent if rule.once else own.level if own is not None else Level.SINGLE
+                if rule.level <= max(proved, session.level):
+                    return True
+        return False
+
     def is_timeless(self, method: bytes, path: bytes) -> bool:
         """What `decide` says of this request can change with the session and the rules alone, not with the clock."""
         if self._reporting or self._report_only:

@@ -589,14 +589,12 @@ class Gateway:
         if session is not None and (x.at > session.absolute_deadline or now >= session.absolute_deadline):
             return Reason.SESSION_EXPIRED
         principal = session.principal if session is not None else None
-        decision = route.policy.decide(
-            Facts(now, route.name, x.head.method, x.target.path, x.client, principal, session)
-        )
+        facts = Facts(now, route.name, x.head.method, x.target.path, x.client, principal, session)
+        decision = route.policy.decide(facts)
         if decision.effect is Effect.ALLOW:
             return None
-        if decision.reason is Reason.REAUTH_REQUIRED and (
-            not decision.once or _strong_enough(decision, opened, session)
-        ):
+        spent = opened.level if opened.once else Level.SINGLE
+        if decision.challenge is ChallengeKind.REAUTH and route.policy.allows_at_any_age(facts, spent):
             return None  # a proof that grew old, or was spent, ends no stream that was opened with it
         return decision.reason
 
@@ -650,10 +648,3 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _strong_enough(asked: Decision, opened: Decision, session: Session | None) -> bool:
-    """What a stream was opened with reaches the level of a rule that takes a proof once. A spent proof is kept nowhere
-    but in the decision that it led to."""
-    spent = opened.level if opened.once else Level.SINGLE
-    return asked.level <= max(spent, session.level if session is not None else Level.SINGLE)
