@@ -242,6 +242,13 @@ async def test_strangers_at_the_providers_address_cannot_keep_its_logout_from_be
 # front channel
 
 
+@pytest.mark.parametrize("host", ["a.test;script-src", "*", "*.test", "a.test,b.test", "a'b.test", "[::1];x"])
+async def test_a_providers_metadata_write_nothing_into_a_pages_policy(host: str) -> None:
+    async with SignInLab() as lab:
+        lab.idp.discovery["end_session_endpoint"] = f"https://{host}/logout"
+        assert await lab.refused() is Reason.PROVIDER_INVALID
+
+
 FRAME = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe", "Accept": "text/html"}
 
 

@@ -1,5 +1,6 @@
 """The provider's metadata (OpenID Connect Discovery 1.0, RFC 8414), fetched at first use and kept for an hour."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -19,6 +20,8 @@ REFRESH = 3_600.0
 STALE = 86_400.0
 """Seconds for which old metadata still serves while the provider does not answer (never when it answers wrongly)."""
 
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
+"""Host and port as they go into pages' policies: nothing in it ends a directive, or stands for other hosts."""
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _OPTIONAL_ENDPOINTS = ("end_session_endpoint", "pushed_authorization_request_endpoint")
 
@@ -60,7 +63,7 @@ def check_url(url: object, *, loopback_http: bool) -> str:
         raise ValueError("not a URL")
     parts = urlsplit(url)
     _ = parts.port  # raises ValueError when it is not a number
-    if not parts.hostname or "@" in parts.netloc or "#" in url or "\\" in url:
+    if not parts.hostname or not _AUTHORITY.fullmatch(parts.netloc) or "#" in url or "\\" in url:
         raise ValueError("not an absolute URL without user info and fragment")
     if parts.scheme == "https":
         return url
