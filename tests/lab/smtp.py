@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import ssl
 from collections.abc import Callable
 from email import message_from_bytes
@@ -24,6 +25,7 @@ class SmtpServer:
         self.logins: list[tuple[str, str]] = []
         self.encrypted: list[bool] = []
         self.connections = 0
+        self._talks: set[asyncio.Task[None]] = set()
         self.refuse: Callable[[str], str | None] = lambda line: None
 
     async def __aenter__(self) -> Self:
@@ -36,6 +38,7 @@ class SmtpServer:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         await self._server.wait_closed()
+        await asyncio.gather(*self._talks)
 
     async def received(self, count: int = 1) -> EmailMessage:
         """The last message, once so many have come."""
@@ -44,12 +47,18 @@ class SmtpServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        talk = asyncio.current_task()
+        assert talk is not None
+        self._talks.add(talk)
         try:
             await self._talk(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             return
         finally:
             writer.close()
+            with contextlib.suppress(OSError):  # the client may have broken off
+                await writer.wait_closed()
+            self._talks.discard(talk)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         encrypted, sender, to = self._implicit, "", list[str]()
