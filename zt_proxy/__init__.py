@@ -64,6 +64,18 @@ The portal (`control.portal`) is an aiohttp application on a private unix socket
 and it verifies a signed header as any upstream should. Hand-offs are sealed with the key ring and bound to the browser
 (`core.handoff`); codes are one-time; each host has a `__Host-` cookie of its own. docs/decisions/0008.
 
+Who proved one factor to the provider shows a second to the portal: `control.factors` keeps passkeys, one-time passwords
+and recovery codes, `control.portal.confirm` and `enrol` ask for them. docs/decisions/0014, 0015.
+
+Proving more, in the middle of work
+===================================
+
+    decide: too weak, or too old ──► 401 + ZT-Challenge, 302, or a kept form ──► portal: a factor, or the provider
+        └── the request goes on ◄── /.zt/resume: counts for this rule, in this session's browser alone ◄── code ┘
+
+A proof is (time, level) under session, route and rule, or good once for one request. `pages/static/session.js` holds an
+app's own requests meanwhile; `worker.protect.inject` brings it into pages. docs/decisions/0016.
+
 The record
 ==========
 
