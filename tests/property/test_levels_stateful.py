@@ -191,6 +191,14 @@ class Levels(RuleBasedStateMachine):
             for each in (thief, browser) if astray == "code" else (browser, opener):
                 self.run(world.redeem(each, step, host))
 
+    @rule(number=browsers, request=which, level=levels, age=ages, kind=kinds)
+    def steps_up_without_the_portals_cookie(
+        self, number: int, request: int, level: Level, age: float, kind: FactorKind
+    ) -> None:
+        """The provider is asked only who this is, and its word for more is worth nothing."""
+        self.browser(number).cookies(PORTAL).pop(SESSION_COOKIE, None)
+        self.steps_up(number, APP, request, level, age, kind, False)
+
     @rule(number=browsers, request=which, kind=kinds)
     def confirms_with_what_there_is(self, number: int, request: int, kind: FactorKind) -> None:
         """A step-up by an own factor, of whose code nothing is done yet."""
