@@ -21,5 +21,5 @@ def values(proxy: RunningProxy, name: str) -> list[tuple[dict[str, str], float]]
 
 
 def command(pid: int) -> bytes:
-    """The command line of a process."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    """The command line of a process, its words apart by blanks."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")

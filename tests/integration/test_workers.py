@@ -59,8 +59,11 @@ async def test_both_workers_serve_and_their_decisions_come_into_one_log(tmp_path
 
 
 async def test_a_worker_process_imports_nothing_heavy(tmp_path: Path) -> None:
-    heavy = "('aiohttp', 'pydantic', 'ruamel.yaml', 'jinja2', 'sqlite3', 'authlib')"
-    program = f"import sys, zt_proxy.processes.worker_process; print([name for name in {heavy} if name in sys.modules])"
+    heavy = ("aiohttp", "pydantic", "ruamel.yaml", "jinja2", "sqlite3", "authlib", "importlib.metadata", "zipfile")
+    program = (
+        "import sys; from zt_proxy.processes import lean; lean.without_rich(); import zt_proxy.processes.worker_process;"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
     done = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -7,13 +7,13 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
+from pathlib import Path
 
 from zt_proxy.pages.style import STYLE, STYLE_HASH, TICK, guard_headers
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-_STATIC = files("zt_proxy.pages").joinpath("static")
+_STATIC = Path(__file__).parent.joinpath("static")
 
 
 @dataclass(frozen=True, slots=True)

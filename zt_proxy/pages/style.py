@@ -3,9 +3,9 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
+from pathlib import Path
 
-STYLE = files("zt_proxy.pages").joinpath("static/zt.css").read_text("utf-8").strip()
+STYLE = Path(__file__).parent.joinpath("static/zt.css").read_text("utf-8").strip()
 STYLE_HASH = "sha256-" + base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
 SHIELD = (

@@ -8,10 +8,10 @@ the enum; nothing a client sends becomes a label.
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import version
 
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.types import Effect
+from zt_proxy.core.version import VERSION
 from zt_proxy.link.status import Family, Sample
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -133,7 +133,7 @@ class Metrics:
             yield Family(f"zt_{name}", text, "gauge", samples)
         for name, text, read in self._counters:
             yield _counter(f"zt_{name}", text, [({}, read())])
-        build = {"version": version("zt-proxy"), "python": platform.python_version()}
+        build = {"version": VERSION, "python": platform.python_version()}
         yield Family("zt_build", "What is running.", "info", [Sample("zt_build_info", build, 1.0)])
 
     def _collect_routes(self) -> Iterator[Family]:
