@@ -74,6 +74,18 @@ class Reason(StrEnum):
     # the policy
     NO_RULE_MATCHED = "no-rule-matched"
     RULE_DENIED = "rule-denied"
+    FACT_MISSING = "fact-missing"
+    ACTION_UNKNOWN = "action-unknown"
+    BODY_NOT_INSPECTABLE = "body-not-inspectable"
+    JUSTIFICATION_REQUIRED = "justification-required"
+    APPROVAL_REQUIRED = "approval-required"
+    RISK_TOO_HIGH = "risk-too-high"
+    LIMIT_REACHED = "limit-reached"
+    BREAK_GLASS = "break-glass"
+    LOCKED = "locked"
+    LOCKED_READ_ONLY = "locked-read-only"
+    LOCKED_NO_EXPORT = "locked-no-export"
+    ANSWER_NOT_INSPECTABLE = "answer-not-inspectable"
     # sign-in
     LOGIN_REFUSED_BY_PROVIDER = "login-refused-by-provider"
     LOGIN_STATE_UNKNOWN = "login-state-unknown"

@@ -30,6 +30,33 @@ class Proof(msgspec.Struct, frozen=True, gc=False, array_like=True):
     level: Level
 
 
+class RiskLevel(IntEnum):
+    """How unusual a session looks. Compared as numbers."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Risk(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A score of 0 to 100, the level it stands for, and each signal's reason, such as `new-device+25`."""
+
+    score: int
+    level: RiskLevel
+    reasons: tuple[str, ...] = ()
+
+
+class Approval(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Another person agreed: who, and until when (epoch seconds)."""
+
+    by: str
+    until: float
+
+
 class Principal(msgspec.Struct, frozen=True, gc=False):
     """A person as the identity provider vouches for them, or an integration as its certificate does."""
 
@@ -88,6 +115,20 @@ class Session(msgspec.Struct, frozen=True, gc=False):
     """What the sign-in at `auth_time` proved."""
     proofs: Mapping[str, Proof] = {}
     """`unlock_key` → what was proved for it in a step-up."""
+    device_known: bool | None = None
+    """The sign-in came from a device on which this person had signed in before; None: nobody looked."""
+    address: str = ""
+    """Client address of the sign-in; empty: not known."""
+    agent: str = ""
+    """First 16 hexadecimal digits of the SHA-256 of the sign-in's User-Agent; empty: not known."""
+    risk: Risk | None = None
+    """As control assessed it last; None: nobody did."""
+    justified: Mapping[str, str] = {}
+    """`unlock_key` → what the person said when asked why."""
+    approved: Mapping[str, Approval] = {}
+    """`unlock_key` → who agreed."""
+    break_glass: float = 0.0
+    """Until when (epoch seconds) the person may do what rules deny; 0: they may not."""
 
     def proved(self) -> Proof:
         """The proof of the sign-in itself."""

@@ -8,6 +8,8 @@ import msgspec
 from zt_proxy.core.session import Level
 from zt_proxy.core.types import Mode
 
+Value = str | int | float | bool
+
 
 class RuleEffect(StrEnum):
     ALLOW = "allow"
@@ -24,6 +26,111 @@ class Audience(StrEnum):
     """Signed in and within `users`, `groups` and `claims`."""
 
 
+class Test(msgspec.Struct, frozen=True, tag="test"):
+    """One comparison. True, False, or neither where the fact is not known.
+
+    `fact` is one of `FACTS`, or `claim:NAME` or `header:NAME`. `op`: `in` (one of the values, or a list-valued fact has
+    one of them), `at_least`, `at_most` (one value), `is` (one value), `like` (text with `*`), `fits` (path templates).
+    """
+
+    fact: str
+    op: str
+    values: tuple[Value, ...]
+
+
+class Hours(msgspec.Struct, frozen=True, tag="hours"):
+    """Local time in a zone: on one of `days` (0 is Monday), from `start` up to, not including, `end` (minutes of the
+    day). `start` after `end` goes over midnight and belongs to the day it began."""
+
+    days: tuple[int, ...]
+    start: int
+    end: int
+    zone: str
+    """IANA name, `Europe/Berlin`."""
+
+
+class Cel(msgspec.Struct, frozen=True, tag="cel"):
+    """An expression of the Common Expression Language, type-checked at load."""
+
+    expression: str
+
+
+class All(msgspec.Struct, frozen=True, tag="all"):
+    items: tuple["Condition", ...]
+
+
+class Any(msgspec.Struct, frozen=True, tag="any"):
+    items: tuple["Condition", ...]
+
+
+class Not(msgspec.Struct, frozen=True, tag="not"):
+    item: "Condition"
+
+
+class Named(msgspec.Struct, frozen=True, tag="named"):
+    """An access level, resolved: its name is for traces alone."""
+
+    name: str
+    item: "Condition"
+
+
+Condition = Test | Hours | Cel | All | Any | Not | Named
+
+FACTS = (
+    "user",  # subject, or verified address
+    "group",
+    "role",
+    "department",  # the claim of the same name, or the one that `attributes` names
+    "location",
+    "network",  # zone names
+    "country",
+    "asn",
+    "device_known",
+    "level",  # of authentication: single, multi, phishing-resistant
+    "auth_age",  # seconds since the sign-in's proof
+    "provider",
+    "risk",  # low, medium, high
+    "sensitivity",  # of the object
+    "clearance",  # `is` true: the person's clearance is at least the object's sensitivity
+    "owner",  # `is` true: the object belongs to whoever asks
+    "method",
+    "path",
+    "action",
+    "object",  # KIND:NAME
+    "changes",
+)
+"""Facts that conditions may name, besides `claim:NAME` and `header:NAME`."""
+
+
+class RoleSpec(msgspec.Struct, frozen=True):
+    """A role of the configuration: whoever is in one of the groups, is one of the users, or meets `when`."""
+
+    name: str
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    when: Condition | None = None
+    """About the person alone."""
+
+
+class Approve(msgspec.Struct, frozen=True):
+    """Another person has to agree."""
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    valid: float = 86_400.0
+    """Seconds that an approval lasts; at most a day."""
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """How much one person may do under one rule; 0: not bounded."""
+
+    requests: float = 0.0
+    """In `per` seconds."""
+    bytes: float = 0.0
+    """Of answers, in `per` seconds."""
+    per: float = 60.0
+
+
 class RequestMatch(msgspec.Struct, frozen=True):
     """Requests a rule is about. Empty means any.
 
@@ -33,6 +140,10 @@ class RequestMatch(msgspec.Struct, frozen=True):
 
     methods: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    """Actions, `*` and prefixes as `manage-*` included; a request without an action fits none."""
+    objects: tuple[str, ...] = ()
+    """`KIND:NAME` with `*` for any run of characters in either; a request without an object fits none."""
 
 
 class RuleSpec(msgspec.Struct, frozen=True):
@@ -63,11 +174,26 @@ class RuleSpec(msgspec.Struct, frozen=True):
     level: Level = Level.SINGLE
     """How strong the proof has to be."""
     mode: Mode = Mode.ENFORCE
+    roles: tuple[str, ...] = ()
+    """Roles of the configuration or of the provider; beside `users` and `groups` any one is enough."""
+    when: Condition | None = None
+    """The rule applies only if this is so. Not known: an allow does not apply, a deny does."""
+    justify: bool = False
+    """The person says why, once a session."""
+    approve: Approve | None = None
+    masks: tuple[str, ...] = ()
+    """Names of masks that answers go through."""
+    limit: Limit | None = None
+    notify: bool = False
+    inherited: str = ""
+    """Where the rule was written when not on the route: `organisation`, or the name of a group of routes."""
 
     @property
     def narrowed(self) -> bool:
         """It speaks of some people, not of everybody."""
-        return bool(self.users or self.people or self.emails or self.groups or self.claims or self.providers)
+        return bool(
+            self.users or self.people or self.emails or self.groups or self.claims or self.providers or self.roles
+        )
 
 
 class RouteRules(msgspec.Struct, frozen=True):
@@ -79,3 +205,9 @@ class RouteRules(msgspec.Struct, frozen=True):
     mode: Mode = Mode.ENFORCE
     provider: str = ""
     """The one provider whose people are known here; others are strangers, and are told to sign in. Empty: any."""
+    roles: tuple[RoleSpec, ...] = ()
+    """All roles of the configuration."""
+    attributes: Mapping[str, str] = {}
+    """`department`, `location`, `clearance` → the claim that says so, where it is called otherwise."""
+    break_glass: tuple[str, ...] = ()
+    """Accounts (subjects or verified addresses) that may do here what rules deny, while their session says so."""
