@@ -12,6 +12,7 @@ import msgspec
 
 from zt_proxy.core.keys import Secret
 from zt_proxy.core.session import Level
+from zt_proxy.policy.geo import OriginSettings
 
 
 class ClientKeySettings(msgspec.Struct, frozen=True):
@@ -194,5 +195,6 @@ class ControlSettings(msgspec.Struct, frozen=True):
     assertion_overlap: float = 3_600.0
     revocation: tuple[RevocationSource, ...] = ()
     """One for each listener that asks for client certificates and names revocation lists."""
+    origins: OriginSettings = OriginSettings()
     insecure: tuple[str, ...] = ()
     """Names of the insecure_ switches that are on, logged at start."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from zt_proxy.policy.geo import OriginSettings
 from zt_proxy.policy.spec import RouteRules
 
 
@@ -195,5 +196,6 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Host and port of the private metrics and health listener."""
     ring_bytes: int = 16 * 1024 * 1024
     integrations: tuple[IntegrationSettings, ...] = ()
+    origins: OriginSettings = OriginSettings()
     rate_shares: int = 1
     """Workers that share what is counted per worker: each gets its part, rounded up."""
