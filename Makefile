@@ -24,9 +24,13 @@ demo: $(STAMP)  ## sign in, build, deploy, be denied: everything on this machine
 demo-node-red: $(STAMP) real-components  ## the same in front of a real Node-RED
 	$(BIN)/zt-proxy demo --app node-red
 
-real-components: tests/real/node_modules/.installed tests/real/.apt-installed
+real-components: tests/real/node_modules/.installed tests/real/.python/.installed tests/real/.apt-installed
 tests/real/node_modules/.installed: tests/real/package.json tests/real/package-lock.json
 	cd tests/real && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+tests/real/.python/.installed: tests/real/requirements.lock
+	$(PYTHON) -m venv --clear tests/real/.python
+	tests/real/.python/bin/python -m pip install --quiet --only-binary :all: --require-hashes -r $<
 	touch $@
 tests/real/.apt-installed: tests/real/install-debian.sh
 	sh tests/real/install-debian.sh
@@ -50,10 +54,11 @@ bench: $(STAMP) tests/real/.apt-installed  ## cost against bare nginx; QUICK=1 f
 lock: $(STAMP)  ## renew the locked dependencies
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements/dev.lock --custom-compile-command "make lock"
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 tests/real/requirements.in -o tests/real/requirements.lock --custom-compile-command "make lock"
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .state tests/real/node_modules tests/real/.apt-installed
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .state tests/real/node_modules tests/real/.python tests/real/.apt-installed
