@@ -7,14 +7,15 @@ ring, `docs/reference/audit-log.md` describes every field.
 """
 
 import re
+from typing import NamedTuple
 
 import msgspec
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import UnavailableError
 from zt_proxy.core.lines import encode_line
-from zt_proxy.core.session import Machine, Session
-from zt_proxy.core.types import Decision
+from zt_proxy.core.session import Machine, Risk, Session
+from zt_proxy.core.types import NO_ACT, Act, Decision, Obligations, Origin
 from zt_proxy.link.records import (
     DECISION,
     END,
@@ -37,8 +38,23 @@ _PLAIN_PATH = 256
 """Bytes; longer paths are looked at each time."""
 TOGETHER = 16
 """End records that wait, for a quarter of a second at most, to share a write with the next decision."""
-_Alike = tuple[str, str, bytes, str, str, str]
-"""Route, host, method, client, rule and reason."""
+_Alike = tuple[str, str, bytes, str, str, str, str, str, int]
+"""Route, host, method, client, rule and reason, the profile's matcher, the object, and the risk score."""
+_NO_OBLIGATIONS = Obligations()
+_NOWHERE = Origin("")
+
+
+class _Known(NamedTuple):
+    """Circumstances, and all that they were made of."""
+
+    who: Session | Machine | None
+    decision: Decision
+    act: Act
+    origin: Origin | None
+    risk: Risk | None
+    circumstances: Circumstances
+
+
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 """Printable ASCII that needs no escape in JSON."""
 
@@ -77,6 +93,28 @@ class _Fields(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     certificate: str = ""
     """The first 16 digits of the SHA-256 of the client certificate, also of one that is nobody's."""
     reported: tuple[str, ...] = ()
+    action: str = ""
+    kind: str = ""
+    object: str = ""
+    sensitivity: str = ""
+    changes: str = ""
+    matcher: str = ""
+    """Of the profile; empty with an action: the profile's `otherwise`."""
+    zones: tuple[str, ...] = ()
+    country: str = ""
+    asn: int = 0
+    risk: str = ""
+    """Score and level, `62 medium`."""
+    risk_reasons: tuple[str, ...] = ()
+    level: str = ""
+    """Of the sign-in's proof."""
+    device_known: bool | None = None
+    missing: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    justification: str = ""
+    approved_by: str = ""
+    notify: bool = False
+    break_glass: bool = False
 
 
 class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="end"):
@@ -93,6 +131,8 @@ class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_f
     bytes_out: int
     duration: float
     reason: str = ""
+    masked: int = 0
+    """Fields that were masked in the answer."""
 
 
 class Recorder:
@@ -120,7 +160,7 @@ class Recorder:
         self._lost = 0
         self._plain: set[bytes] = set()
         self._ends: list[bytes] = []
-        self._circumstances: dict[_Alike, tuple[Session | Machine | None, Decision, Circumstances]] = {}
+        self._circumstances: dict[_Alike, _Known] = {}
         self.lost = 0
         """End records that found no room, since boot."""
 
@@ -188,53 +228,38 @@ class Recorder:
         return True
 
     def describe(
-        self, route: str, host: str, method: bytes, client: str, who: Session | Machine | None, decision: Decision
+        self,
+        route: str,
+        host: str,
+        method: bytes,
+        client: str,
+        who: Session | Machine | None,
+        decision: Decision,
+        act: Act = NO_ACT,
+        origin: Origin | None = None,
+        risk: Risk | None = None,
     ) -> Circumstances:
         """The part of a decision's record that is the same for every request alike: for `decision`.
 
         Kept for the next one alike: half the cost of a record is writing it out.
         """
-        key = (route, host, method, client, decision.rule, decision.reason._value_)
+        score = -1 if risk is None else risk.score
+        key = (route, host, method, client, decision.rule, decision.reason._value_, act.matcher, act.object, score)
         known = self._circumstances.get(key)
-        if known is None or known[0] is not who or (known[1] is not decision and known[1] != decision):
-            known = self._describe(key, who, decision)
-        return known[2]
-
-    def _describe(
-        self, key: _Alike, who: Session | Machine | None, decision: Decision
-    ) -> tuple[Session | Machine | None, Decision, Circumstances]:
-        route, host, method, client, rule, reason = key
-        sub = email = provider = sid = certificate = integration = ""
-        if who is not None:
-            principal = who.principal
-            sub, email, provider = principal.subject, principal.email or "", principal.provider
-            if isinstance(who, Machine):
-                integration, certificate = principal.integration, who.fingerprint[:FINGERPRINT]
-            else:
-                sid = who.sid
-        challenge = "" if decision.challenge is None else decision.challenge.value
-        fields = _Fields(
-            route,
-            host,
-            method.decode("latin-1"),
-            client,
-            decision.effect.value,
-            reason,
-            rule,
-            challenge,
-            sub,
-            email,
-            provider,
-            sid,
-            integration,
-            certificate,
-            decision.reported,
-        )
-        if len(self._circumstances) >= _KEPT:
-            self._circumstances.clear()
-        known = (who, decision, Circumstances(encode_line(fields)[1:]))
-        self._circumstances[key] = known
-        return known
+        if (
+            known is None
+            or known.who is not who
+            or (known.decision is not decision and known.decision != decision)
+            or (known.act is not act and known.act != act)
+            or (known.origin is not origin and known.origin != origin)
+            or (known.risk is not risk and known.risk != risk)
+        ):
+            if len(self._circumstances) >= _KEPT:
+                self._circumstances.clear()
+            fields = _fields(route, host, method, client, who, decision, act, origin or _NOWHERE, risk)
+            known = _Known(who, decision, act, origin, risk, Circumstances(encode_line(fields)[1:]))
+            self._circumstances[key] = known
+        return known.circumstances
 
     def end(
         self,
@@ -245,6 +270,7 @@ class Recorder:
         bytes_out: int,
         duration: float,
         reason: str = "",
+        masked: int = 0,
     ) -> None:
         """Record how a request ended; written with the next decision, or by `flush`.
 
@@ -252,7 +278,7 @@ class Recorder:
         decision carries the count as `lost`, so that the gap is on record.
         """
         number = self._n + 1
-        if reason or len(request_id) != ID_BYTES:
+        if reason or masked or len(request_id) != ID_BYTES:
             end = EndRecord(
                 VERSION,
                 at,
@@ -265,6 +291,7 @@ class Recorder:
                 bytes_out,
                 duration,
                 reason,
+                masked,
             )
             self._ends.append(pack_json(encode_line(end)))
         else:
@@ -293,3 +320,56 @@ class Recorder:
         """Let go of the ring; what is in it stays for control."""
         self.flush()
         self._ring.close()
+
+
+def _fields(
+    route: str,
+    host: str,
+    method: bytes,
+    client: str,
+    who: Session | Machine | None,
+    decision: Decision,
+    act: Act,
+    origin: Origin,
+    risk: Risk | None,
+) -> _Fields:
+    session = who if isinstance(who, Session) else None
+    machine = who if isinstance(who, Machine) else None
+    principal = who.principal if who is not None else None
+    duty = decision.obligations or _NO_OBLIGATIONS
+    return _Fields(
+        route=route,
+        host=host,
+        method=method.decode("latin-1"),
+        client=client,
+        effect=decision.effect.value,
+        reason=decision.reason.value,
+        rule=decision.rule,
+        challenge=decision.challenge.value if decision.challenge is not None else "",
+        sub=principal.subject if principal is not None else "",
+        email=(principal.email or "") if principal is not None else "",
+        provider=principal.provider if principal is not None else "",
+        sid=session.sid if session is not None else "",
+        integration=machine.principal.integration if machine is not None else "",
+        certificate=machine.fingerprint[:FINGERPRINT] if machine is not None else "",
+        reported=decision.reported,
+        action=act.action.value if act.action is not None else "",
+        kind=act.kind,
+        object=act.object,
+        sensitivity=act.sensitivity.value if act.sensitivity is not None else "",
+        changes=act.changes.value if act.changes is not None else "",
+        matcher=act.matcher,
+        zones=tuple(sorted(origin.zones)),
+        country=origin.country or "",
+        asn=origin.asn or 0,
+        risk=f"{risk.score} {risk.level.word}" if risk is not None else "",
+        risk_reasons=risk.reasons if risk is not None else (),
+        level=session.level.word if session is not None else "",
+        device_known=session.device_known if session is not None else None,
+        missing=decision.missing,
+        masks=duty.masks,
+        justification=duty.justification,
+        approved_by=duty.approved_by,
+        notify=duty.notify,
+        break_glass=duty.break_glass,
+    )

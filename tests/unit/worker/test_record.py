@@ -7,8 +7,19 @@ import pytest
 
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import Reason, UnavailableError
-from zt_proxy.core.session import Principal, Session
-from zt_proxy.core.types import ChallengeKind, Decision, Effect
+from zt_proxy.core.session import Principal, Risk, RiskLevel, Session
+from zt_proxy.core.types import (
+    NO_ACT,
+    Act,
+    Action,
+    ChallengeKind,
+    Change,
+    Decision,
+    Effect,
+    Obligations,
+    Origin,
+    Sensitivity,
+)
 from zt_proxy.link.records import RecordReader
 from zt_proxy.link.ring import RingReader, RingWriter, ring_path
 from zt_proxy.worker.record import TOGETHER, Recorder
@@ -61,7 +72,53 @@ def test_a_decision_says_who_asked_what_and_what_the_policy_said(bench: Bench) -
         "host": "app.example", "method": "GET", "path": "/flows", "client": "192.0.2.1", "effect": "challenge",
         "reason": "reauth-required", "rule": "deploy", "challenge": "reauth", "sub": "alice",
         "email": "alice@example.com", "provider": "corp", "sid": "sid-1", "reported": ["abroad:deny"],
+        "level": "single",
     }  # fmt: skip
+
+
+def test_a_decision_says_what_the_request_meant_and_where_it_came_from(bench: Bench) -> None:
+    act = Act(Action.DEPLOY, "flow", "invoices", Sensitivity.CONFIDENTIAL, Change.DEPLOYMENT, "deploy-all")
+    origin = Origin("192.0.2.1", frozenset(("vpn", "office")), "DE", 64500)
+    risk = Risk(62, RiskLevel.HIGH, ("new-country+30",))
+    duty = Obligations(masks=("salaries",), justification="incident 7", approved_by="lea", notify=True)
+    decision = Decision(Effect.ALLOW, Reason.RULE_ALLOWED, "deploy", obligations=duty, missing=("asn",))
+    circumstances = bench.recorder.describe(
+        "app", "app.example", b"POST", "192.0.2.1", session(), decision, act, origin, risk
+    )
+    bench.recorder.decision(ID, 1.5, b"/flows", circumstances)
+    bench.recorder.end(ID, 1.6, 200, 1, 2, 0.1, masked=3)
+    bench.recorder.flush()
+    said, end = (json.loads(line) for line in bench.read())
+    assert said | {
+        "action": "deploy", "kind": "flow", "object": "invoices", "sensitivity": "confidential",
+        "changes": "deployment", "matcher": "deploy-all", "zones": ["office", "vpn"], "country": "DE", "asn": 64500,
+        "risk": "62 high", "risk_reasons": ["new-country+30"], "missing": ["asn"], "masks": ["salaries"],
+        "justification": "incident 7", "approved_by": "lea", "notify": True,
+    } == said  # fmt: skip
+    assert end["masked"] == 3
+
+
+def test_other_circumstances_are_never_taken_for_these(bench: Bench) -> None:
+    said = []
+    for act, origin, risk in (
+        (Act(Action.USE, "app", "a", matcher="m"), None, None),
+        (Act(Action.USE, "app", "b", matcher="m"), None, None),
+        (Act(Action.USE, "app", "b", Sensitivity.RESTRICTED, matcher="m"), None, None),
+        (NO_ACT, Origin("192.0.2.1", country="DE"), None),
+        (NO_ACT, Origin("192.0.2.1", country="FR"), None),
+        (NO_ACT, None, Risk(5, RiskLevel.LOW)),
+        (NO_ACT, None, Risk(5, RiskLevel.LOW, ("unusual-hour+5",))),
+    ):
+        circumstances = bench.recorder.describe(
+            "app", "app.example", b"GET", "192.0.2.1", None, ALLOWED, act, origin, risk
+        )
+        bench.recorder.decision(ID, 1.5, b"/", circumstances)
+    for line in bench.read():
+        record = json.loads(line)
+        del record["n"]
+        said.append(record)
+    assert len(said) == 7
+    assert all(one not in said[:place] for place, one in enumerate(said))
 
 
 def test_field_19_denials_are_recorded_like_permissions(bench: Bench) -> None:

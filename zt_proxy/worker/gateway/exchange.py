@@ -7,10 +7,11 @@ import msgspec
 
 from zt_proxy.core.errors import ZtError
 from zt_proxy.core.http import Target
-from zt_proxy.core.session import Machine, Session
-from zt_proxy.core.types import Decision
+from zt_proxy.core.session import Machine, Risk, Session
+from zt_proxy.core.types import NO_ACT, Act, Decision, Origin
 from zt_proxy.link.records import Circumstances
 from zt_proxy.worker.gateway.routes import Route
+from zt_proxy.worker.identify.assertion import PLAIN, Statement
 from zt_proxy.worker.identify.integrations import KnownMachine, Shown
 from zt_proxy.worker.identify.session import CachedSession
 from zt_proxy.worker.upstream.relay import Pause, Relay
@@ -81,6 +82,8 @@ class Granted(msgspec.Struct, frozen=True, gc=False):
     decision: Decision
     circumstances: Circumstances
     """The part of its record that is the same each time."""
+    statement: Statement = PLAIN
+    """What its assertion says besides who asks."""
 
 
 class Way:
@@ -91,12 +94,14 @@ class Way:
     """
 
     __slots__ = (
+        "act",
         "activity",
         "client",
         "cookie",
         "granted",
         "host",
         "middle",
+        "origin",
         "raw_host",
         "rest_cookies",
         "route",
@@ -118,6 +123,9 @@ class Way:
         self.middle = b""
         """The head for the platform, between its path and the request id; empty until it went there once."""
         self.granted: Granted | None = None
+        self.act = NO_ACT
+        self.origin: Origin | None = None
+        """None until somebody looked, at `act` as well."""
 
 
 class Exchange:
@@ -141,12 +149,20 @@ class Exchange:
     circumstances: Circumstances | None = None
     """The part of the decision's record that is the same for every request alike."""
     decision: Decision | None = None
+    act: Act = NO_ACT
+    """What the request means to its platform."""
+    origin: Origin | None = None
+    risk: Risk | None = None
+    statement: Statement = PLAIN
     relay: Relay | None = None
     tunnel: Tunnel | None = None
     waiting = 0
     """How many things have to be known first, such as what control says; the body, if one comes, waits in `early`."""
     early: list[bytes] | None = None
     early_size = 0
+    early_limit = EARLY_BODY
+    continued = False
+    """The client was told to send its body."""
     _complete: asyncio.Future[None] | None = None
     """Somebody waits for the whole body."""
     request_ended = False
@@ -187,8 +203,10 @@ class Exchange:
                 self.early = []
             self.early.append(data)
             self.early_size += len(data)  # counted, not summed up: pieces may be of one byte
-            if self.early_size > EARLY_BODY:
+            if self.early_size > self.early_limit:
                 self.connection.pause_reading(Pause.EARLY)
+                if self.early_limit > EARLY_BODY:
+                    self.wake()  # who waits for the whole of it waits in vain
 
     def body_end(self) -> None:
         """The request is complete."""
@@ -198,8 +216,17 @@ class Exchange:
         if self.relay is not None:
             self.relay.request_end()
 
-    async def whole_body(self) -> bytes:
-        """The body, when it is complete; for one that is known to be small, while `waiting`. It stays in `early`."""
+    async def whole_body(self, limit: int = EARLY_BODY) -> bytes:
+        """The body, when it is complete; for one that is known to be small, while `waiting`. It stays in `early`.
+
+        With a `limit` beyond the usual it may turn out longer: then `request_ended` is false, and this is its start.
+        """
+        if limit > self.early_limit:
+            self.early_limit = limit
+            if self.early_size <= limit:
+                self.connection.resume_reading(Pause.EARLY)
+        if self.early_size > self.early_limit:
+            return b""
         if not self.request_ended and not self.done:
             self._complete = asyncio.get_running_loop().create_future()
             await self._complete

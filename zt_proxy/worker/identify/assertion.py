@@ -8,6 +8,8 @@ The cache is a dict in the order of signing. All entries live equally long, so i
 room drops the oldest, and nothing needs to be moved on a hit.
 """
 
+from typing import NamedTuple
+
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -35,6 +37,22 @@ PORTAL_TYPE = "zt-portal+jwt"
 _ECDSA = ec.ECDSA(SHA256())
 
 
+class Statement(NamedTuple):
+    """What an assertion says of the request, besides who asks; empty fields are left out."""
+
+    action: str = ""
+    """As the route's profile reads the request."""
+    risk: str = ""
+    """`low`, `medium` or `high`."""
+    justification: str = ""
+    """What the person said when asked why."""
+    approved_by: str = ""
+    break_glass: bool = False
+
+
+PLAIN = Statement()
+
+
 class _Claims(msgspec.Struct, omit_defaults=True):
     iss: str
     aud: str
@@ -51,6 +69,12 @@ class _Claims(msgspec.Struct, omit_defaults=True):
     email: str | None = None
     name: str | None = None
     integration: str | None = None
+    action: str = ""
+    risk: str = ""
+    device: str = ""
+    justification: str = ""
+    approved_by: str = ""
+    break_glass: bool = False
 
 
 class _PortalClaims(msgspec.Struct, omit_defaults=True):
@@ -106,6 +130,9 @@ def _segment(value: object) -> bytes:
     return b64encode(msgspec.json.encode(value)).encode("ascii")
 
 
+_Key = tuple[str, str, Statement]
+
+
 class AssertionSigner:
     """Signs assertions for the routes of one worker. A reload of the configuration makes a new one.
 
@@ -119,7 +146,7 @@ class AssertionSigner:
         self._issuer = issuer
         self._now = clock.now
         self._capacity = capacity
-        self._cache: dict[tuple[str, str], Signed] = {}
+        self._cache: dict[_Key, Signed] = {}
         self._signer: _Signer | None = None
 
     def key(self, key: SigningKey) -> None:
@@ -137,18 +164,18 @@ class AssertionSigner:
         """
         return self.signed(session, audience, route).token
 
-    def signed(self, session: Session, audience: str, route: str) -> Signed:
+    def signed(self, session: Session, audience: str, route: str, statement: Statement = PLAIN) -> Signed:
         """As `header`, with room beside the token for the header lines made of it."""
-        entry = self._cache.get((session.sid, route))
+        entry = self._cache.get((session.sid, route, statement))
         # Another Session object means that control said something new: a step-up, a refresh, other groups.
         # A clock that was set back would stretch the reuse, hence both bounds.
         if entry is not None and entry.session is session and entry.signed_at <= self._now() < entry.renew_at:
             return entry
-        return self._sign(session, audience, route)
+        return self._sign(session, audience, route, statement)
 
-    def machine(self, machine: Machine, audience: str, route: str) -> Signed:
+    def machine(self, machine: Machine, audience: str, route: str, statement: Statement = PLAIN) -> Signed:
         """The same for an integration, whose `sub` is `integration:NAME` and which has no session."""
-        entry = self._cache.get((machine.fingerprint, route))
+        entry = self._cache.get((machine.fingerprint, route, statement))
         if entry is not None and entry.session is machine and entry.signed_at <= self._now() < entry.renew_at:
             return entry
         now = int(self._now())
@@ -162,11 +189,12 @@ class AssertionSigner:
             roles=[],
             amr=[],
             integration=principal.integration,
+            action=statement.action,
             iat=now,
             nbf=now,
             exp=int(min(now + LIFE, machine.until)),
         )
-        return self._keep((machine.fingerprint, route), machine, claims)
+        return self._keep((machine.fingerprint, route, statement), machine, claims)
 
     def portal_header(self, *, host: str, client: str, sid: str | None, request_id: str) -> bytes:
         """What this worker vouches for towards the portal: for which host, from which address, in which session.
@@ -205,7 +233,7 @@ class AssertionSigner:
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "no assertion key has arrived yet")
         return self._signer
 
-    def _sign(self, session: Session, audience: str, route: str) -> Signed:
+    def _sign(self, session: Session, audience: str, route: str, statement: Statement) -> Signed:
         now = int(self._now())
         principal = session.principal
         if principal.subject.startswith(MACHINE_PREFIX):
@@ -222,14 +250,20 @@ class AssertionSigner:
             amr=list(session.amr),
             auth_time=int(session.auth_time) or None,  # the provider did not say
             sid=session.sid,
+            action=statement.action,
+            risk=statement.risk,
+            device="" if session.device_known is None else "known" if session.device_known else "new",
+            justification=statement.justification,
+            approved_by=statement.approved_by,
+            break_glass=statement.break_glass,
             iat=now,
             nbf=now,
             # No statement outlives what it states.
             exp=min(now + LIFE, int(session.absolute_deadline)),
         )
-        return self._keep((session.sid, route), session, claims)
+        return self._keep((session.sid, route, statement), session, claims)
 
-    def _keep(self, key: tuple[str, str], who: Session | Machine, claims: _Claims) -> Signed:
+    def _keep(self, key: _Key, who: Session | Machine, claims: _Claims) -> Signed:
         signer = self._ready()
         if claims.aud == PORTAL_AUDIENCE:
             raise ConfigurationError(f"route {key[1]}: the audience {PORTAL_AUDIENCE} is the portal's own")
@@ -239,7 +273,7 @@ class AssertionSigner:
         self._cache[key] = entry
         return entry
 
-    def _make_room(self, key: tuple[str, str], now: int) -> None:
+    def _make_room(self, key: _Key, now: int) -> None:
         """Forget the entry that is replaced (so that the order stays that of signing), the ended, and the oldest."""
         cache = self._cache
         cache.pop(key, None)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.session import Machine, Session
-from zt_proxy.worker.identify.assertion import AssertionSigner, Signed
+from zt_proxy.worker.identify.assertion import PLAIN, AssertionSigner, Signed, Statement
 from zt_proxy.worker.settings import RouteSettings
 from zt_proxy.worker.wire.hygiene import fold
 
@@ -155,17 +155,17 @@ class IdentityHeaders:
         if route.shared_secret_header is not None:
             self._static = _secret_line(route.name, *route.shared_secret_header)
 
-    def lines(self, session: Session) -> bytes:
+    def lines(self, session: Session, statement: Statement = PLAIN) -> bytes:
         """Header lines, each ended with CRLF, to append to the head that goes upstream.
 
         Raises UnavailableError(CONTROL_UNAVAILABLE) while there is no key to sign with.
         """
-        signed = self._signed(session, self._audience, self._route)
+        signed = self._signed(session, self._audience, self._route, statement)
         return signed.lines or self._join(session, signed)
 
-    def machine(self, machine: Machine) -> bytes:
+    def machine(self, machine: Machine, statement: Statement = PLAIN) -> bytes:
         """The same for an integration: its name goes where a person's would."""
-        signed = self._signed_for_machine(machine, self._audience, self._route)
+        signed = self._signed_for_machine(machine, self._audience, self._route, statement)
         return signed.lines or self._join(machine, signed)
 
     def anonymous(self) -> bytes:

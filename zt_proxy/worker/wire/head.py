@@ -31,6 +31,16 @@ class RequestHead:
     def has_body(self) -> bool:
         return self.chunked or self.content_length > 0
 
+    def header(self, name: bytes) -> bytes | None:
+        """The value of a header that goes upstream, by its lower-case name; of several, joined by a comma (RFC 9110
+        §5.3). None: it was not sent, or goes nowhere."""
+        found: bytes | None = None
+        for line in self.lines:
+            if line[: len(name)].lower() == name and line[len(name) : len(name) + 1] == b":":
+                value = line[len(name) + 1 :].strip()
+                found = value if found is None else found + b", " + value
+        return found
+
 
 class HeadKind:
     """Everything of an ordinary head but its first line. Shared by all requests that repeat it: never changed."""
