@@ -64,6 +64,26 @@ class Circumstances:
         self.place = NOWHERE
 
 
+class Noted:
+    """What was written out, for whoever watches: the values that were unpacked anyway, so that nobody parses them again.
+
+    The records of one request may be in any of the three, its decisions before its end.
+    """
+
+    __slots__ = ("decisions", "ends", "lines")
+
+    def __init__(self) -> None:
+        self.decisions: list[tuple[bytes, bytes, bytes, float]] = []
+        """Request id, path, text of the circumstances (the same object for requests alike), at."""
+        self.ends: list[tuple[bytes, int, float]] = []
+        """Request id, bytes out, at."""
+        self.lines: list[bytes] = []
+        """Records that did not come packed, or in a payload with some that did not: JSON objects."""
+
+    def __len__(self) -> int:
+        return len(self.decisions) + len(self.ends) + len(self.lines)
+
+
 class Unreadable(ValueError):
     """A payload that is not made of records, or that refers to what is not there."""
 
@@ -133,13 +153,15 @@ class RecordReader:
         self._at = at
         self._known: dict[int, bytes] = {}
 
-    def write_out(self, payload: bytes, after: int, out: list[bytes]) -> int | None:
-        """Append the text between the braces of each record to `out`, and give the last number.
+    def write_out(self, payload: bytes, after: int, out: list[bytes], noted: Noted) -> int | None:
+        """Append the text between the braces of each record to `out`, its values to `noted`, and give the last number.
 
         For the usual payload: packed records whose numbers go on from `after`. None, and nothing appended, for another
         one: look at it with `lines`.
         """
         position, size, begun = 0, len(payload), len(out)
+        decisions, ends = noted.decisions, noted.ends
+        before = len(decisions), len(ends)
         known, n = self._known, after
         try:
             while position < size:
@@ -150,6 +172,7 @@ class RecordReader:
                     if name.translate(None, _PLAIN):
                         break
                     out.append(self._end % (encode_float(at), name, n, status, received, sent, encode_float(duration)))
+                    ends.append((name, sent, at))
                 elif kind == DECISION:
                     _, n, at, name, place, length = unpack_decision(payload, position)
                     start = position + DECISION_SIZE
@@ -159,6 +182,7 @@ class RecordReader:
                         break
                     rest = known.get(place) or self._circumstances(place)
                     out.append(self._decision % (encode_float(at), name, n, path, rest))
+                    decisions.append((name, path, rest, at))
                 elif kind == CIRCUMSTANCES and position == 0:
                     return after
                 else:
@@ -170,7 +194,7 @@ class RecordReader:
                 return n
         except (StructError, Unreadable):
             pass  # whoever reads it with `lines` hears of it
-        del out[begun:]
+        del out[begun:], decisions[before[0] :], ends[before[1] :]
         return None
 
     def lines(self, payload: bytes) -> Iterator[tuple[int, bytes]]:

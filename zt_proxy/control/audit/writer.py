@@ -10,6 +10,7 @@ is decided unrecorded.
 
 import asyncio
 from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from zt_proxy.control.settings import AuditSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.lines import encode_line, printable
-from zt_proxy.link.records import OBJECT, RecordReader, Unreadable
+from zt_proxy.link.records import OBJECT, Noted, RecordReader, Unreadable
 from zt_proxy.link.ring import RingDamaged, RingReader, ring_paths
 
 _log = structlog.get_logger("zt_proxy.audit")
@@ -68,6 +69,8 @@ class AuditWriter:
         self._wake = asyncio.Event()
         self._stopping = False
         self._problem = "not started"
+        self.watch: Callable[[Noted], None] | None = None
+        """Told of records once they are durable. What it raises is logged, and holds nothing up."""
 
     async def start(self) -> None:
         """Open the log and begin. Raises ConfigurationError if another process writes it, UnavailableError if the
@@ -186,6 +189,7 @@ class AuditWriter:
         more = False
         size = 0
         pieces: list[bytes] = []
+        noted = Noted()
         head = self._chain.head
         try:
             for path, reader in list(self._readers.items()):
@@ -200,7 +204,7 @@ class AuditWriter:
                         damaged.append(path)
                         lines.append(self._note("ring-damaged", path, str(error)))
                         break
-                    texts = _texts(self._written_out[path], reader, payloads, last)
+                    texts = _texts(self._written_out[path], reader, payloads, last, noted)
                     piece, head = extend_by(head, texts)
                     pieces.append(piece)
                     size += len(piece)
@@ -225,7 +229,15 @@ class AuditWriter:
         for reader in self._readers.values():
             reader.commit()
         self._let_go(damaged, finished)
+        self._tell(noted)
         return more
+
+    def _tell(self, noted: Noted) -> None:
+        if self.watch is not None and len(noted):
+            try:
+                self.watch(noted)
+            except Exception:
+                _log.exception("records not watched", records=len(noted))
 
     def _let_go(self, damaged: list[Path], finished: list[Path]) -> None:
         """Of rings that cannot be read any more, and of those that were read to their end and have no writer."""
@@ -268,7 +280,7 @@ _decode_written = msgspec.json.Decoder(_Written).decode
 
 
 def _texts(
-    packed: RecordReader, ring: RingReader, payloads: list[bytes], last: dict[tuple[int, str], int]
+    packed: RecordReader, ring: RingReader, payloads: list[bytes], last: dict[tuple[int, str], int], noted: Noted
 ) -> list[bytes]:
     """The records that are not in the log already, in order: what stands between the braces of each JSON object.
 
@@ -280,12 +292,14 @@ def _texts(
     known = last.get(whose)
     for payload in payloads:
         if known is not None:
-            after = write_out(payload, known, texts)
+            after = write_out(payload, known, texts, noted)
             if after is not None:
                 known = after
                 continue
             last[whose] = known
-        texts += [line[1:-1] for line in _lines(packed, payload, whose, last)]
+        lines = _lines(packed, payload, whose, last)
+        noted.lines += lines
+        texts += [line[1:-1] for line in lines]
         known = last.get(whose)
     if known is not None:
         last[whose] = known
