@@ -82,6 +82,8 @@ class Act(msgspec.Struct, frozen=True, gc=False):
     """Id of the profile's matcher; empty: none matched."""
     refused: bool = False
     """The profile does not know this request and refuses what it does not know."""
+    owner: str = ""
+    """Whose the object is, as the platform spells it; empty: not known."""
 
 
 NO_ACT = Act()
