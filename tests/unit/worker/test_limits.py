@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zt_proxy.worker.protect.limits import Bucket, RateLimits, share_of
+from zt_proxy.policy.spec import Limit
+from zt_proxy.worker.protect.limits import Allowances, Bucket, RateLimits, share_of
 
 
 def test_one_seconds_worth_passes_at_once_and_then_one_by_one() -> None:
@@ -60,3 +61,36 @@ def test_each_worker_gets_its_part_rounded_up() -> None:
     assert bucket is not None
     assert sum(bucket.take(0.0) == 0.0 for _ in range(30)) == 10
     assert limits.of("other") is None, "no rate, no limit"
+
+
+def test_a_person_may_do_so_much_under_a_rule_and_again_as_time_goes_by() -> None:
+    allowances = Allowances({"app\x1fexport": Limit(requests=3, per=60)})
+    assert [allowances.take("app\x1fexport", "ada", 100.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert allowances.take("app\x1fexport", "ada", 100.0) == pytest.approx(20.0)
+    assert allowances.take("app\x1fexport", "bob", 100.0) == 0.0
+    assert allowances.take("app\x1fexport", "ada", 119.0) == pytest.approx(1.0)
+    assert allowances.take("app\x1fexport", "ada", 120.0) == 0.0
+
+
+def test_bytes_that_went_out_count_for_the_next_request() -> None:
+    allowances = Allowances({"k": Limit(bytes=1000, per=10)})
+    assert allowances.take("k", "ada", 0.0) == 0.0
+    allowances.spend("k", "ada", 5_999)
+    wait = allowances.take("k", "ada", 0.0)
+    assert wait == pytest.approx(50.0)
+    assert allowances.take("k", "ada", wait - 0.1) > 0.0
+    assert allowances.take("k", "ada", wait + 0.1) == 0.0
+
+
+def test_workers_share_an_allowance() -> None:
+    allowances = Allowances({"k": Limit(requests=5, per=60)}, shares=2)
+    assert [bool(allowances.take("k", "ada", 0.0)) for _ in range(4)] == [False, False, False, True]
+
+
+def test_those_who_have_used_most_are_remembered_when_there_are_many() -> None:
+    allowances = Allowances({"k": Limit(requests=2, per=60)}, capacity=100)
+    for _ in range(2):
+        assert allowances.take("k", "greedy", 0.0) == 0.0
+    for number in range(1_000):
+        allowances.take("k", f"person-{number}", 0.0)
+    assert allowances.take("k", "greedy", 0.0) > 0.0
