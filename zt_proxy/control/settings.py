@@ -12,7 +12,9 @@ import msgspec
 
 from zt_proxy.core.keys import Secret
 from zt_proxy.core.session import Level
+from zt_proxy.link.locks import LockEffect
 from zt_proxy.policy.geo import OriginSettings
+from zt_proxy.policy.risk import RiskSettings
 
 
 class ClientKeySettings(msgspec.Struct, frozen=True):
@@ -162,6 +164,69 @@ class RevocationSource(msgspec.Struct, frozen=True):
     """Base CRLs, PEM or DER, one or several to a file. Control watches them."""
 
 
+class Respond(StrEnum):
+    """What a detector does about what it finds."""
+
+    REPORT = "report"
+    """It tells, and says what it would have locked."""
+    ENFORCE = "enforce"
+    """It tells, and locks."""
+    OFF = "off"
+
+
+class Response(msgspec.Struct, frozen=True):
+    respond: Respond = Respond.REPORT
+    effect: LockEffect = LockEffect.NO_EXPORT
+    lasts: float | None = None
+    """Seconds; None: until somebody has reviewed it."""
+
+
+class VolumeSettings(msgspec.Struct, frozen=True):
+    """More than a person usually takes out of a route."""
+
+    factor: float = 10.0
+    """Times the usual."""
+    floor: int = 20_000_000
+    """Bytes of a window that are never too many."""
+    requests_floor: int = 500
+    """Requests of a window that are never too many."""
+    learn: float = 3 * 86_400.0
+    """How long the history has to be; 0: none is needed."""
+    windows: tuple[float, ...] = (60.0, 600.0)
+    """Lengths, the shortest first."""
+    response: Response = Response()
+
+
+class FirstUseSettings(msgspec.Struct, frozen=True):
+    """An application or action outside the habit of a person and of their groups."""
+
+    learn: float = 14 * 86_400.0
+    response: Response = Response(effect=LockEffect.STEP_UP, lasts=3_600.0)
+
+
+class WebhookSettings(msgspec.Struct, frozen=True):
+    """Who is told of alerts."""
+
+    url: str
+    secret: Secret
+    """Signs every message: HMAC-SHA256."""
+    ca: Path | None = None
+    """PEM: the only authorities that are trusted there; None: the system's."""
+    timeout: float = 10.0
+
+
+class WatchSettings(msgspec.Struct, frozen=True):
+    """What is watched, and who is told."""
+
+    volume: VolumeSettings = VolumeSettings()
+    first_use: FirstUseSettings = FirstUseSettings()
+    changes: frozenset[str] = frozenset({"access-control", "integration", "data-handling"})
+    """Kinds of configuration whose change is told each time."""
+    webhooks: tuple[WebhookSettings, ...] = ()
+    quiet: float = 600.0
+    """Seconds in which the same thing of the same person is counted, not told again."""
+
+
 class ControlSettings(msgspec.Struct, frozen=True):
     portal_origin: str
     portal_host: str
@@ -196,5 +261,7 @@ class ControlSettings(msgspec.Struct, frozen=True):
     revocation: tuple[RevocationSource, ...] = ()
     """One for each listener that asks for client certificates and names revocation lists."""
     origins: OriginSettings = OriginSettings()
+    risk: RiskSettings = RiskSettings()
+    watch: WatchSettings = WatchSettings()
     insecure: tuple[str, ...] = ()
     """Names of the insecure_ switches that are on, logged at start."""

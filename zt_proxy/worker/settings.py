@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from zt_proxy.policy.geo import OriginSettings
+from zt_proxy.policy.risk import RiskSettings
 from zt_proxy.policy.spec import RouteRules
 
 
@@ -197,5 +198,6 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     ring_bytes: int = 16 * 1024 * 1024
     integrations: tuple[IntegrationSettings, ...] = ()
     origins: OriginSettings = OriginSettings()
+    risk: RiskSettings = RiskSettings()
     rate_shares: int = 1
     """Workers that share what is counted per worker: each gets its part, rounded up."""
