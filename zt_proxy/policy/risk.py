@@ -44,9 +44,9 @@ NETWORKS: Mapping[str, int] = {"office": -20, "hosting": 20}
 class RiskSettings(msgspec.Struct, frozen=True):
     """`risk` of the configuration."""
 
-    weights: Mapping[str, int] = WEIGHTS
+    weights: Mapping[str, int] = msgspec.field(default_factory=lambda: dict(WEIGHTS))
     """Every key of `WEIGHTS`; 0 switches a signal off."""
-    networks: Mapping[str, int] = NETWORKS
+    networks: Mapping[str, int] = msgspec.field(default_factory=lambda: dict(NETWORKS))
     medium: int = 30
     high: int = 60
     """Scores from which a level is reached."""
