@@ -55,14 +55,14 @@ BEFORE_THE_DECISION: dict[str, tuple[Any, str]] = {
     "look up the session": (SessionCache, "find"),
     "ask control": (SessionCache, "fetch"),
     "go on": (Gateway, "_go_on"),
-    "decide": (Gateway, "_decide"),
+    "decide": (Gateway, "decide"),
 }
 AFTER_THE_DECISION: dict[str, tuple[Any, str]] = {
     "forward": (Gateway, "_forward"),
     "sign": (IdentityHeaders, "lines"),
     "write the head": (outgoing, "request_head"),
     "lines of the answer": (Responder, "response_lines"),
-    "relay": (Gateway, "_relay"),
+    "relay": (Gateway, "relay"),
     "take a connection": (UpstreamPool, "take"),
 }
 

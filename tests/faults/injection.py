@@ -46,7 +46,7 @@ BEFORE: dict[str, str] = {
     "look up the session": "zt_proxy.worker.identify.session.SessionCache.find",
     "go on": f"{PIPELINE}._go_on",
     "service worker": f"{GATEWAY}.pipeline.browser.covers_everything",
-    "decide": f"{PIPELINE}._decide",
+    "decide": f"{PIPELINE}.decide",
     "policy": "zt_proxy.policy.engine.Policy.decide",
     "time-outs of the route": f"{GATEWAY}.pipeline.route_challenge",
     "count the decision": "zt_proxy.worker.metrics.Metrics.decision",
@@ -64,7 +64,7 @@ COLD: dict[str, str] = {
 """The way to control and back, of a session that the worker does not know."""
 
 RECORDING: dict[str, str] = {
-    "record": f"{PIPELINE}._record",
+    "record": f"{PIPELINE}.record",
     "recorder": "zt_proxy.worker.record.Recorder.decision",
     "describe it": "zt_proxy.worker.record.Recorder.describe",
     "ring": "zt_proxy.link.ring.RingWriter.write",
@@ -77,7 +77,7 @@ AFTER: dict[str, str] = {
     "sign": "zt_proxy.worker.identify.assertion.AssertionSigner._sign",
     "write the head": f"{GATEWAY}.outgoing.request_head",
     "lines of the answer": f"{GATEWAY}.respond.Responder.response_lines",
-    "relay": f"{PIPELINE}._relay",
+    "relay": f"{PIPELINE}.relay",
     "make a relay": "zt_proxy.worker.upstream.relay.Relay.__init__",
     "take a connection": "zt_proxy.worker.upstream.pool.UpstreamPool.take",
     "connection is ready": "zt_proxy.worker.upstream.relay.Relay.upstream_ready",

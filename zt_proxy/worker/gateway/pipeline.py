@@ -16,7 +16,6 @@ import secrets
 from collections.abc import Coroutine
 
 import structlog
-from msgspec.structs import replace
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
@@ -25,10 +24,11 @@ from zt_proxy.core.session import Level, Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.worker.gateway import browser, forms, outgoing, places, preflight
+from zt_proxy.worker.gateway.detours import Detours
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted
 from zt_proxy.worker.gateway.locate import Locator
 from zt_proxy.worker.gateway.machines import Machines
-from zt_proxy.worker.gateway.respond import ENDED, LONGEST_TARGET, About, Responder, is_machine
+from zt_proxy.worker.gateway.respond import ENDED, Responder
 from zt_proxy.worker.gateway.routes import NewRelay, Route, RouteTable
 from zt_proxy.worker.gateway.streams import WebSocketTunnel
 from zt_proxy.worker.gateway.timeouts import reported, route_challenge
@@ -36,9 +36,10 @@ from zt_proxy.worker.identify.assertion import AssertionSigner
 from zt_proxy.worker.identify.integrations import KnownMachine
 from zt_proxy.worker.identify.session import CachedSession, SessionCache
 from zt_proxy.worker.metrics import Metrics
+from zt_proxy.worker.protect.locks import Locks
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import WorkerSettings
-from zt_proxy.worker.upstream.permit import Internal, InternalPlace, Permitted, internal, keeping
+from zt_proxy.worker.upstream.permit import Internal, InternalPlace, Permitted, internal
 from zt_proxy.worker.upstream.pool import UpstreamPool
 from zt_proxy.worker.upstream.relay import Relay
 from zt_proxy.worker.wire import cookies
@@ -55,8 +56,6 @@ WS_VERSION = int(Kind.WS_VERSION)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PORTAL_BODY_LIMIT = 64 * 1024
 INTERNAL = Decision(Effect.ALLOW, Reason.INTERNAL)
-SPENT_ANEW = 3
-"""How often a request may find a new proof in place of the one that another request was faster to spend."""
 
 log = structlog.get_logger("zt_proxy.gateway")
 
@@ -76,6 +75,7 @@ class Gateway:
         portal_pool: UpstreamPool,
         metrics: Metrics,
         clock: Clock,
+        locks: Locks,
     ) -> None:
         self.settings = settings
         self.routes = routes
@@ -87,6 +87,7 @@ class Gateway:
         self.portal_pool = portal_pool
         self.metrics = metrics
         self.clock = clock
+        self.locks = locks
         self.machines = Machines(settings, recorder)
         self.draining = False
         """Connections end with their next answer, and no WebSocket begins."""
@@ -99,6 +100,7 @@ class Gateway:
         self._id_prefix = secrets.token_hex(6).encode()
         self._count = 0
         self._locator = Locator(routes, settings.trusted_proxies)
+        self._detours = Detours(self)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, connection: Downstream, head: RequestHead) -> Exchange:
@@ -138,7 +140,7 @@ class Gateway:
         answer = places.answer(x.host, x.target, x.head)
         if answer is None:
             return False
-        self._record(x, "", INTERNAL)
+        self.record(x, "", INTERNAL)
         self.responder.place(x, answer)
         self.finish(x, None)
         return True
@@ -162,27 +164,27 @@ class Gateway:
             if x.session is not None or (head.websocket and found in ENDED):
                 browser.check_origin(head, route.origin, route.cors_origins)
             if forms.may_be_resumed(head):
-                self._wait(x, self._resume(x, found))
+                self._wait(x, self._detours.resume(x, found))
                 return
-        self._carry_out(x, route, self._decide(x, route, found))
+        self.carry_out(x, route, self.decide(x, route, found))
 
     def _go_on_as_machine(self, x: Exchange, machine: KnownMachine) -> None:
         """The same for an integration, which has no session, no page and no place of the proxy's own."""
         route = x.route
         if route is None:
             raise ClientError(Reason.PATH_UNKNOWN, "the proxy's own places are for people", status=404)
-        self._carry_out(x, route, self.machines.decide(x, machine, route))
+        self.carry_out(x, route, self.machines.decide(x, machine, route))
 
-    def _carry_out(self, x: Exchange, route: Route, decision: Decision) -> None:
+    def carry_out(self, x: Exchange, route: Route, decision: Decision) -> None:
         """Put the decision on record, then do as it says."""
         if decision.spend:
-            self._wait(x, self._spend(x, decision))
+            self._wait(x, self._detours.spend(x, decision))
             return
-        self._record(x, route.name, decision)
+        self.record(x, route.name, decision)
         if decision.effect is Effect.ALLOW:
             self._forward(x, route, Permitted(decision))
-        elif decision.challenge is ChallengeKind.REAUTH and self._may_keep(x):
-            self._keep(x, route, decision)
+        elif decision.challenge is ChallengeKind.REAUTH and self._detours.may_keep(x):
+            self._detours.keep(x, route, decision)
         else:
             self.responder.decline(x, decision)
             self.finish(x, None)
@@ -270,9 +272,9 @@ class Gateway:
                 self._refuse(x, ZtError(Reason.INTERNAL_ERROR))
             if x.done and not x.recorded:  # nobody waits any more, but the request is on record all the same
                 with contextlib.suppress(UnavailableError):
-                    self._record(x, x.route.name if x.route else "", Decision(Effect.DENY, Reason.CLIENT_GONE))
+                    self.record(x, x.route.name if x.route else "", Decision(Effect.DENY, Reason.CLIENT_GONE))
 
-    async def _found_again(self, x: Exchange, found: CachedSession | Reason) -> CachedSession | Reason:
+    async def found_again(self, x: Exchange, found: CachedSession | Reason) -> CachedSession | Reason:
         """Who asks, after something took its time: their session may have changed or ended. Raises as `_look_again`."""
         if isinstance(found, CachedSession) and not self.sessions.is_current(found):
             found = await self.sessions.fetch(x.cookie, x.host)
@@ -294,7 +296,7 @@ class Gateway:
 
     # ---- 6 to 9 policy and record ----
 
-    def _decide(self, x: Exchange, route: Route, found: CachedSession | Reason) -> Decision:
+    def decide(self, x: Exchange, route: Route, found: CachedSession | Reason) -> Decision:
         """What the policy of this moment says."""
         entry, way = x.session, x.way
         if entry is None:
@@ -304,7 +306,7 @@ class Gateway:
         if granted is not None and granted.to is session:
             decision, x.circumstances = granted.decision, granted.circumstances
         else:
-            decision = self._judge(x, route, session)
+            decision = self.judge(x, route, session)
         if decision.effect is Effect.ALLOW:
             if route.limits_session:
                 decision = route_challenge(route, entry, self.sessions, x.at) or decision
@@ -319,7 +321,7 @@ class Gateway:
             return Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN, reported=decision.reported)
         return decision
 
-    def _judge(self, x: Exchange, route: Route, session: Session) -> Decision:
+    def judge(self, x: Exchange, route: Route, session: Session) -> Decision:
         """Ask the policy; keep a permission that depends on nothing but the session and what the way says."""
         assert x.target is not None
         way, method, path = x.way, x.head.method, x.target.path
@@ -347,7 +349,7 @@ class Gateway:
             way.activity = activity
         return activity
 
-    def _record(self, x: Exchange, route: str, decision: Decision) -> None:
+    def record(self, x: Exchange, route: str, decision: Decision) -> None:
         """Exactly one decision record per request, before anything follows from it."""
         path = x.target.path if x.target is not None else x.head.target.partition(b"?")[0][:1024]
         circumstances = x.circumstances
@@ -358,100 +360,6 @@ class Gateway:
         self.recorder.decision(x.id, x.at, path, circumstances, "websocket" if x.head.websocket else "http")
         x.recorded = True
         self.metrics.decision(decision.reason)
-
-    # ---- proofs that are good once, and forms that waited for one ----
-
-    async def _spend(self, x: Exchange, decision: Decision) -> None:
-        """Of all requests, on all workers, that a proof would let through, the one for which control spends it goes on.
-
-        The session is looked up anew: it may have ended meanwhile, and nobody would cut what is opened now.
-        """
-        for _ in range(SPENT_ANEW):
-            entry, route = x.session, x.route
-            assert entry is not None
-            assert route is not None
-            sid, key = entry.session.sid, decision.spend
-            proof = entry.session.proofs[key]
-            spent = await self.link.spend(sid, key)
-            found = await self._found_again(x, entry)
-            route = x.route
-            if x.done or route is None:
-                return
-            if spent and isinstance(found, CachedSession) and found.session.sid == sid:
-                session = replace(found.session, proofs={**found.session.proofs, key: proof})
-                decision = self._judge(x, route, session)
-                if decision.spend == key:
-                    decision = replace(decision, spend="")
-            else:
-                decision = self._decide(x, route, found)
-            if not decision.spend:
-                self._carry_out(x, route, decision)
-                return
-        raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "proofs are spent faster than they can be used")
-
-    async def _resume(self, x: Exchange, found: CachedSession | Reason) -> None:
-        """A form of this size may be the token that releases a kept form: then what was kept is decided in its place,
-        and the token itself never goes anywhere."""
-        token = forms.token_in(await x.whole_body())
-        if x.done:
-            return
-        found = await self._found_again(x, found)
-        route = x.route
-        if x.done or route is None:
-            return
-        if token is not None:
-            assert x.target is not None
-            form = None
-            if isinstance(found, CachedSession):
-                wire = x.target.wire().decode("ascii")
-                form = await self.link.kept(found.session.sid, token, x.host, wire)
-                found = await self._found_again(x, found)
-            if form is None:
-                raise ClientError(Reason.FORM_ALREADY_SENT, "no form is kept under this token here", status=409)
-            if x.done or x.route is None:
-                return
-            route = x.route
-            x.head = forms.resumed(x.head, form, route.body_limit)
-            x.early = [form.body]
-        self._carry_out(x, route, self._decide(x, route, found))
-
-    def _may_keep(self, x: Exchange) -> bool:
-        """A form of this origin's own page, and not too large, waits until the person has proven enough."""
-        return (
-            forms.may_be_kept(x.head, self.settings.form_limit)
-            and not is_machine(x)
-            and x.target is not None
-            and len(x.target.wire()) <= LONGEST_TARGET
-        )
-
-    def _keep(self, x: Exchange, route: Route, decision: Decision) -> None:
-        """Hand the form to the portal, which keeps it and sends the browser to where it can prove what is missing."""
-        assert x.target is not None
-        about = About(route, x.head.method, x.target.path)
-        handoff = self.responder.handoff(x, decision, about, x.target.wire(), x.cookie)
-        sid = x.session.session.sid if x.session is not None else None
-        identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)
-        request = outgoing.keep_head(x, identity, self._own_pairs(x.head.noted[COOKIE]), handoff.encode())
-        lines = self.responder.response_lines(x, None)
-        self._relay(x, Relay, keeping(), self.portal_pool, request, lines, self.settings.form_limit)
-
-    async def _preflight(self, x: Exchange, found: CachedSession | Reason) -> None:
-        """Would the real request pass? Nothing is spent, and nothing reaches the platform."""
-        body = await x.whole_body()
-        found = await self._found_again(x, found)
-        if x.done:
-            return
-        x.early = None
-        question = preflight.read(body)
-        decision, about = preflight.decide(x, found, question, self.routes, self.sessions, self.clock.now())
-        self._record(x, "", INTERNAL)
-        if decision.effect is Effect.ALLOW:
-            self.responder.nothing(x)
-        elif decision.challenge is ChallengeKind.LOGIN and not about.route.settings.machines_only:
-            self.responder.sign_in(x, decision, about, anew=question.renew)
-        else:
-            self.responder.decline(x, decision, about)
-        self.finish(x, None)
 
     # ---- 10 no ----
 
@@ -472,7 +380,7 @@ class Gateway:
         if not x.recorded:
             try:
                 route = x.route.name if x.route is not None else ""
-                self._record(x, route, Decision(Effect.DENY, error.reason))
+                self.record(x, route, Decision(Effect.DENY, error.reason))
             except UnavailableError as failed:
                 error = failed
             except Exception:
@@ -494,7 +402,7 @@ class Gateway:
         origin = x.head.noted[browser.ORIGIN]
         if origin is None or origin not in route.cors_origins:
             raise ClientError(Reason.CROSS_ORIGIN, "preflight from an origin that the route does not name", status=403)
-        self._record(x, route.name, Decision(Effect.ALLOW, Reason.PREFLIGHT))
+        self.record(x, route.name, Decision(Effect.ALLOW, Reason.PREFLIGHT))
         self.responder.preflight(x, route, origin)
         self.finish(x, None)
 
@@ -511,7 +419,7 @@ class Gateway:
         else:
             identity = route.identity.anonymous()
         request = outgoing.request_head(x, route, x.target, identity)
-        self._relay(x, make, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
+        self.relay(x, make, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
 
     def _to_portal(self, x: Exchange, found: CachedSession | Reason) -> None:
         """The proxy's own places: a closed list, served by the portal behind its private socket (ZT-APP-01)."""
@@ -529,25 +437,25 @@ class Gateway:
             browser.check_origin(head, b"https://" + x.host.encode(), frozenset())
         if permit.place is InternalPlace.PREFLIGHT:
             preflight.check(head)
-            self._wait(x, self._preflight(x, found))
+            self._wait(x, self._detours.preflight(x, found))
             return
-        self._record(x, "", INTERNAL)
+        self.record(x, "", INTERNAL)
         if permit.place is InternalPlace.ACTIVITY and x.session is not None:
             reported(self.routes.at(x.host), x.session, self.sessions, x.at)
         sid = x.session.session.sid if x.session is not None else None
         identity = self.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)
-        request = outgoing.portal_head(x, x.target, identity, self._own_pairs(cookie))
+        request = outgoing.portal_head(x, x.target, identity, self.own_pairs(cookie))
         lines = self.responder.response_lines(x, None)
-        self._relay(x, Relay, permit, self.portal_pool, request, lines, PORTAL_BODY_LIMIT)
+        self.relay(x, Relay, permit, self.portal_pool, request, lines, PORTAL_BODY_LIMIT)
 
-    def _own_pairs(self, header: bytes | None) -> bytes:
+    def own_pairs(self, header: bytes | None) -> bytes:
         """The proxy's own cookies of a Cookie header, for the portal; none if any is there twice."""
         if header is None:
             return b""
         found, _, repeated = cookies.take(header, self._own_cookies)
         return b"" if repeated else b"; ".join(b"%b=%b" % pair for pair in found.items())
 
-    def _relay(
+    def relay(
         self,
         x: Exchange,
         make: NewRelay,
