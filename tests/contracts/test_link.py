@@ -12,10 +12,13 @@ import pytest
 from tests.lab.links import HANDLE, LINKS, SESSION, Authority, HearingWorker, Links, in_force, session
 from tests.lab.waiting import until
 from zt_proxy.core.errors import Reason, UnavailableError
+from zt_proxy.link.locks import Lock, LockEffect, LockKind, LockLifted, LockSet
 from zt_proxy.link.messages import CLOSED, LOOKUPS, IdleNote, Invalidation, RevocationList, SigningKey, pack_serials
 from zt_proxy.link.proofs import KeptForm
 
 KEY = SigningKey("k1", b"der")
+LOCK = Lock("00000001", LockKind.USER, "alice", LockEffect.BLOCK, "laptop stolen", "root", 1.0, provider="corp")
+OTHER_LOCK = Lock("00000002", LockKind.ROUTE, "flows", LockEffect.READ_ONLY, "incident", "root", 2.0, 4_000_000_000.0)
 REVOKED = RevocationList("/etc/ca.pem", b"name", pack_serials([7, 1 << 159]), 2_000_000_000.0)
 
 
@@ -202,6 +205,45 @@ async def test_a_list_too_large_to_send_refuses_the_whole_authority(links: Links
     links.control.revocation_lists([RevocationList("a", b"name", b"\1" * 20 * 500_000, 1.0)])
     await in_force(links)
     assert worker.lists[0][0].problem
+
+
+async def test_a_lock_is_in_force_on_every_worker_once_it_is_settled_and_so_is_its_end(links: Links) -> None:
+    workers = [HearingWorker(), HearingWorker()]
+    for worker in workers:
+        await links.join(worker)
+    links.control.lock(LOCK)
+    links.control.lock(LOCK)
+    await in_force(links)
+    for worker in workers:
+        assert worker.locked == [LockSet(LOCK)]
+    links.control.unlock(LOCK.id)
+    links.control.unlock("nobody knows")
+    await in_force(links)
+    for worker in workers:
+        assert worker.locked == [LockSet(LOCK), LockLifted(LOCK.id)]
+    assert links.control.sequence == 2
+
+
+async def test_a_worker_that_joins_later_has_the_locks_in_force_and_no_others(links: Links) -> None:
+    links.control.lock(LOCK)
+    links.control.lock(OTHER_LOCK)
+    links.control.unlock(LOCK.id)
+    late = HearingWorker()
+    await links.join(late)
+    await in_force(links)
+    assert late.locked == [LockSet(OTHER_LOCK)]
+
+
+async def test_a_lock_that_a_worker_cannot_take_in_is_not_in_force(links: Links) -> None:
+    broken, sound = HearingWorker(), HearingWorker()
+    await links.join(broken)
+    await links.join(sound)
+    broken.stuck = True
+    with contextlib.suppress(RuntimeError):  # the caller may hear of it, where it can
+        links.control.lock(LOCK)
+    await until(lambda: sound.locked == [LockSet(LOCK)])
+    assert not await links.control.settled(1, 0.0)
+    broken.stuck = False
 
 
 async def test_an_idle_note_of_one_worker_reaches_every_worker(links: Links) -> None:

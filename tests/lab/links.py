@@ -10,6 +10,7 @@ from typing import Protocol
 from zt_proxy.core.clock import SystemClock
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.session import Level, Principal, Proof, Session
+from zt_proxy.link.locks import LockChange
 from zt_proxy.link.memory import MemoryLink
 from zt_proxy.link.messages import (
     AskHandler,
@@ -100,6 +101,7 @@ class HearingWorker:
         self.keys: list[SigningKey] = []
         self.lists: list[tuple[RevocationList, ...]] = []
         self.notes: list[IdleNote] = []
+        self.locked: list[LockChange] = []
         self.stuck = False
 
     def invalidate(self, change: Invalidation) -> None:
@@ -115,6 +117,11 @@ class HearingWorker:
 
     def idle_note(self, note: IdleNote) -> None:
         self.notes.append(note)
+
+    def locks(self, changes: tuple[LockChange, ...]) -> None:
+        if self.stuck:
+            raise RuntimeError("this worker is stuck")
+        self.locked += changes
 
 
 class Links(Protocol):

@@ -83,6 +83,7 @@ class Reason(StrEnum):
     LIMIT_REACHED = "limit-reached"
     BREAK_GLASS = "break-glass"
     LOCKED = "locked"
+    LOCKED_STEP_UP = "locked-step-up"
     LOCKED_READ_ONLY = "locked-read-only"
     LOCKED_NO_EXPORT = "locked-no-export"
     ANSWER_NOT_INSPECTABLE = "answer-not-inspectable"

@@ -123,6 +123,8 @@ class Session(msgspec.Struct, frozen=True, gc=False):
     """First 16 hexadecimal digits of the SHA-256 of the sign-in's User-Agent; empty: not known."""
     risk: Risk | None = None
     """As control assessed it last; None: nobody did."""
+    device: str = ""
+    """Id of the known device that signed in; empty: nobody looked."""
     justified: Mapping[str, str] = {}
     """`unlock_key` → what the person said when asked why."""
     approved: Mapping[str, Approval] = {}

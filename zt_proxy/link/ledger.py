@@ -7,9 +7,11 @@ what is in force instead. Idle notes are not among that: they come with the answ
 import secrets
 from collections.abc import Iterable, Iterator
 
+from zt_proxy.link.locks import Lock, LockLifted, LockSet
 from zt_proxy.link.messages import (
     CHANGED,
     RESYNC,
+    Body,
     Change,
     IdleNote,
     Invalidation,
@@ -77,6 +79,8 @@ class Ledger:
         """Of the last change; 0 before the first."""
         self.key: SigningKey | None = None
         self.lists: dict[tuple[str, bytes], RevocationList] = {}
+        self.locks: dict[str, Lock] = {}
+        """By id; who makes them bounds them."""
         self.notes = Notes()
         self._limit = history
         self._history: dict[int, Change] = {}
@@ -116,6 +120,15 @@ class Ledger:
     def idle_note(self, note: IdleNote) -> list[Change]:
         return [self._record(note)] if self.notes.add(note) else []
 
+    def lock(self, lock: Lock) -> list[Change]:
+        if self.locks.get(lock.id) == lock:
+            return []
+        self.locks[lock.id] = lock
+        return [self._record(LockSet(lock))]
+
+    def unlock(self, id: str) -> list[Change]:
+        return [] if self.locks.pop(id, None) is None else [self._record(LockLifted(id))]
+
     # what a worker missed
 
     def in_force(self) -> Iterator[Change]:
@@ -124,6 +137,8 @@ class Ledger:
             yield Change(0, self.key)
         for each in self.lists.values():
             yield Change(0, each)
+        for lock in self.locks.values():
+            yield Change(0, LockSet(lock))
 
     def knows_since(self, boot: str, number: int) -> bool:
         """True if all changes after `number` of that run of control are still here."""
@@ -143,7 +158,7 @@ class Ledger:
                 return True
         return False
 
-    def _record(self, body: Invalidation | SigningKey | RevocationList | RevocationDropped | IdleNote) -> Change:
+    def _record(self, body: Body) -> Change:
         self.number += 1
         change = self._history[self.number] = Change(self.number, body)
         self._bytes += _size(change)
@@ -155,6 +170,8 @@ class Ledger:
 def _size(change: Change) -> int:
     if isinstance(change.body, RevocationList):
         return len(change.body.serials) + 256
+    if isinstance(change.body, LockSet):
+        return 2048
     return 256 + 64 * len(change.body.more) if isinstance(change.body, Invalidation) else 256
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.session import Session
 from zt_proxy.link.ledger import Ledger
+from zt_proxy.link.locks import Lock, LockLifted, LockSet
 from zt_proxy.link.messages import (
     CLOSED,
     LOOKUPS,
@@ -58,6 +59,8 @@ class _Attached:
             self.link.signing_key(body)
         elif isinstance(body, IdleNote):
             self.link.idle_note(body)
+        elif isinstance(body, (LockSet, LockLifted)):
+            self.link.locks((body,))
         else:
             self.link.revocation_lists(lists)
 
@@ -136,6 +139,8 @@ class MemoryLink:
                 worker.signing_key(change.body)
         if ledger.lists:
             worker.revocation_lists(tuple(ledger.lists.values()))
+        if ledger.locks:
+            worker.locks(tuple(LockSet(lock) for lock in ledger.locks.values()))
         for note in ledger.notes:
             worker.idle_note(note)
         attached.applied = ledger.number
@@ -164,6 +169,14 @@ class MemoryLink:
     def revocation_lists(self, lists: Iterable[RevocationList]) -> None:
         """Hand the lists to every worker, if they differ from those before, and to each that attaches later."""
         self._tell(self._ledger.revocation_lists(lists))
+
+    def lock(self, lock: Lock) -> None:
+        """In force on every worker when this returns, and on each that attaches later."""
+        self._tell(self._ledger.lock(lock))
+
+    def unlock(self, id: str) -> None:
+        """The same for its end."""
+        self._tell(self._ledger.unlock(id))
 
     @property
     def sequence(self) -> int:

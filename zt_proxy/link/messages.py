@@ -11,7 +11,7 @@ Between processes each message is a frame: its length (4 bytes, big-endian), the
     Lookup ─────────────────────────────────►  ◄── Answer       a session, with the idle notes on it
     Spend, TakeForm ────────────────────────►  ◄── Answer       a proof that is good once, a form that was kept
     Activity, IdleNote ─────────────────────►
-             ◄────────────────────────────── Change(number, …)  an invalidation, a key, a list, an idle note
+             ◄────────────────────────────── Change(number, …)  an invalidation, a key, a list, an idle note, a lock
     Applied(number) ────────────────────────►
     Beat(at) each second ───────────────────►  ◄── Renew(at)    the lease, counted from the worker's own `at`
              ◄────────────────────────────── Question           for status and metrics
@@ -31,9 +31,10 @@ from typing import Protocol
 import msgspec
 
 from zt_proxy.core.session import Session
+from zt_proxy.link.locks import Lock, LockChange, LockLifted, LockSet
 from zt_proxy.link.proofs import KeptForm, Proofs, Spend, TakeForm
 
-VERSION = 2
+VERSION = 3
 """Of this protocol. Control and workers come from one installation; another version is cut."""
 
 LEASE = 5.0
@@ -172,11 +173,14 @@ class Welcome(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Changes were missed that control no longer knows: drop every cache. All that is in force follows."""
 
 
+Body = Invalidation | SigningKey | RevocationList | RevocationDropped | IdleNote | LockSet | LockLifted
+
+
 class Change(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Something no worker may miss, under the link's own rising number. 0: part of what is in force at a `Welcome`."""
 
     number: int
-    body: Invalidation | SigningKey | RevocationList | RevocationDropped | IdleNote
+    body: Body
 
 
 class Renew(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -331,6 +335,9 @@ class WorkerLink(Protocol):
     def idle_note(self, note: IdleNote) -> None:
         """A worker, perhaps this one, made this note. May come again; the latest `at` of a session and route counts."""
 
+    def locks(self, changes: tuple[LockChange, ...]) -> None:
+        """In this order. A lock may be set again, and one that is not there lifted."""
+
 
 class WorkersLink(Protocol):
     """The workers, as control sees them: what both links offer to control."""
@@ -347,6 +354,12 @@ class WorkersLink(Protocol):
 
     def revocation_lists(self, lists: Iterable[RevocationList]) -> None:
         """All lists there are; only what changed is sent."""
+
+    def lock(self, lock: Lock) -> None:
+        """In force from now on, in place of any with the same id."""
+
+    def unlock(self, id: str) -> None:
+        """In force no more, if it ever was."""
 
     async def settled(self, sequence: int, within: float) -> bool:
         """True once every worker has all changes up to `sequence` in force or may decide nothing any more; False if

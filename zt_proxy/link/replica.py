@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from zt_proxy.link.frames import log
 from zt_proxy.link.ledger import Notes
+from zt_proxy.link.locks import Lock, LockChange, LockLifted, LockSet
 from zt_proxy.link.messages import (
     CHANGED,
     UP_BYTES,
@@ -43,6 +44,11 @@ class Replica:
         self._key: SigningKey | None = None
         self._lists: dict[tuple[str, bytes], RevocationList] = {}
         self._arriving: dict[tuple[str, bytes], RevocationList] | None = None
+        self._locks: dict[str, Lock] = {}
+        self._arriving_locks: dict[str, Lock] = {}
+        """With `_arriving`."""
+        self._locks_in_doubt = False
+        """The worker failed to take one in: it has to be told all of them anew."""
         self._worker: WorkerLink | None = None
 
     def attach(self, worker: WorkerLink) -> None:
@@ -51,14 +57,17 @@ class Replica:
             worker.signing_key(self._key)
         if self._lists:
             worker.revocation_lists(tuple(self._lists.values()))
+        if self._locks:
+            worker.locks(tuple(LockSet(lock) for lock in self._locks.values()))
         self._worker = worker
 
     def begin(self, number: int) -> None:
-        """Changes were missed: forget, and take in the state as of `number`. The lists before stay until it is all
-        here."""
+        """Changes were missed: forget, and take in the state as of `number`. The lists and locks before stay until it
+        is all here."""
         self.control = ""
         self.number = number
         self._arriving = {}
+        self._arriving_locks = {}
 
     def abandon(self) -> None:
         """The connection broke: half a state is none."""
@@ -75,6 +84,7 @@ class Replica:
             self._lists, self._arriving = self._arriving, None
             if changed:
                 self._tell_lists()
+            self._exchange_locks(self._arriving_locks)
         self.control = control
 
     def apply(self, change: Change) -> None:
@@ -88,6 +98,8 @@ class Replica:
                 _try(self._worker.signing_key, body)
         elif isinstance(body, IdleNote):
             self.idle_note(body)
+        elif isinstance(body, (LockSet, LockLifted)):
+            self._lock(body)
         else:
             self._revocation(body)
         if change.number:
@@ -121,6 +133,32 @@ class Replica:
             lists.pop((body.source, body.issuer), None)
         if self._arriving is None:
             self._tell_lists()
+
+    def _lock(self, body: LockChange) -> None:
+        """What the worker was told of, and not of its end, stays in `_locks`, also when telling fails."""
+        locks = self._locks if self._arriving is None else self._arriving_locks
+        if isinstance(body, LockSet):
+            locks[body.lock.id] = body.lock
+        if self._arriving is None:
+            self._tell_locks((body,))
+        if isinstance(body, LockLifted):
+            locks.pop(body.id, None)
+
+    def _exchange_locks(self, wanted: dict[str, Lock]) -> None:
+        """All locks there are now have arrived. What is new comes first: no moment is freer than before and after."""
+        known = self._locks
+        new = [LockSet(lock) for lock in wanted.values() if self._locks_in_doubt or known.get(lock.id) != lock]
+        gone = [LockLifted(id_) for id_ in known if id_ not in wanted]
+        self._locks = {**known, **wanted}
+        if new or gone:
+            self._tell_locks((*new, *gone))
+        self._locks = wanted
+
+    def _tell_locks(self, changes: tuple[LockChange, ...]) -> None:
+        if self._worker is not None:
+            self._locks_in_doubt = True  # until it is done: a failure is followed by everything anew
+            _try(self._worker.locks, changes)
+            self._locks_in_doubt = False
 
     def _tell_lists(self) -> None:
         if self._worker is not None:

@@ -16,6 +16,7 @@ from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.frames import log
 from zt_proxy.link.ledger import HISTORY, Ledger
+from zt_proxy.link.locks import Lock
 from zt_proxy.link.messages import (
     BEATS,
     LEASE,
@@ -143,6 +144,12 @@ class LinkServer:
 
     def revocation_lists(self, lists: Iterable[RevocationList]) -> None:
         self._publish(self.ledger.revocation_lists(lists))
+
+    def lock(self, lock: Lock) -> None:
+        self._publish(self.ledger.lock(lock))
+
+    def unlock(self, id: str) -> None:
+        self._publish(self.ledger.unlock(id))
 
     def noted(self, note: IdleNote) -> None:
         """A worker made this note: the others hear of it."""

@@ -223,6 +223,26 @@ TEXTS: dict[Reason, Text] = {
         "No rule gives your account access to this.",
         "If you should have access, send your administrator the details below.",
     ),
+    Reason.LOCKED: Text(
+        "Your access is locked",
+        "Your administrator, or an automatic protection, has stopped this for now.",
+        "Ask your administrator, and send them the details below.",
+    ),
+    Reason.LOCKED_STEP_UP: Text(
+        "Your access is locked until you confirm that it is you",
+        "Your administrator, or an automatic protection, wants to be sure that it is you before you go on.",
+        "Confirm that it is you, with the strongest sign-in method you have.",
+    ),
+    Reason.LOCKED_READ_ONLY: Text(
+        "Your access is locked to looking only",
+        "Your administrator, or an automatic protection, lets you look but not change anything for now.",
+        "Ask your administrator, and send them the details below.",
+    ),
+    Reason.LOCKED_NO_EXPORT: Text(
+        "Exports are locked for you",
+        "Your administrator, or an automatic protection, has stopped exports and downloads for now.",
+        "Ask your administrator, and send them the details below.",
+    ),
     Reason.RULE_DENIED: Text(
         "You do not have access",
         "A rule of your organisation forbids this to your account or in this situation.",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from zt_proxy.core.session import Level
 from zt_proxy.policy.geo import OriginSettings
 from zt_proxy.policy.risk import RiskSettings
 from zt_proxy.policy.spec import RouteRules
@@ -199,5 +200,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     integrations: tuple[IntegrationSettings, ...] = ()
     origins: OriginSettings = OriginSettings()
     risk: RiskSettings = RiskSettings()
+    strongest: Level = Level.PHISHING_RESISTANT
+    """What the best proof is that anybody can give here: a lock asks for it."""
     rate_shares: int = 1
     """Workers that share what is counted per worker: each gets its part, rounded up."""

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing
+from zt_proxy.link.locks import LockChange, LockSet
 from zt_proxy.link.messages import (
     CHANGED,
     CLOSED,
@@ -23,12 +24,13 @@ from zt_proxy.link.ring import RingWriter, ring_path
 from zt_proxy.worker.edge.listener import Listener
 from zt_proxy.worker.edge.sockets import Key, bind, key_of
 from zt_proxy.worker.edge.world import Parts, World
-from zt_proxy.worker.gateway import streams
+from zt_proxy.worker.gateway import locked, streams
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.pipeline import Gateway
 from zt_proxy.worker.identify.assertion import AssertionSigner
 from zt_proxy.worker.identify.session import CachedSession, SessionCache
 from zt_proxy.worker.metrics import Metrics
+from zt_proxy.worker.protect.locks import Locks
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import UpstreamSettings, WorkerSettings
 from zt_proxy.worker.upstream.pool import UpstreamPool
@@ -73,7 +75,8 @@ class Worker:
         path = ring_path(settings.runtime_dir, number, boot)
         self._ring = RingWriter.create(path, settings.ring_bytes, worker=number, boot=boot)
         self.recorder = Recorder(self._ring, worker=number, boot=boot, clock=clock)
-        self._parts = Parts(link, ring, self.sessions, self.recorder, self.metrics, clock)
+        self._locks = Locks()
+        self._parts = Parts(link, ring, self.sessions, self.recorder, self.metrics, clock, self._locks)
         self._key: SigningKey | None = None
         self.world = World(settings, self._parts)
         self._retired: list[World] = []
@@ -338,6 +341,20 @@ class Worker:
     def idle_note(self, note: IdleNote) -> None:
         """A route of some worker found a session idle: it is so here, too."""
         self.sessions.note_idle(note.sid, note.route, note.at)
+
+    def locks(self, changes: tuple[LockChange, ...]) -> None:
+        """See `WorkerLink.locks`; what may not go on any more is cut."""
+        locks = self._locks
+        for change in changes:
+            if isinstance(change, LockSet):
+                locks.set(change.lock)
+            else:
+                locks.lift(change.id)
+        now, strongest = self._parts.clock.now(), self.settings.strongest
+        for exchange in list(self.exchanges()) if locks else ():
+            reason = locked.turned(locks, exchange, strongest, now)
+            if reason is not None:
+                streams.cut(exchange, reason)
 
     # ---- parts ----
 

@@ -21,6 +21,7 @@ from zt_proxy.worker.identify.assertion import AssertionSigner
 from zt_proxy.worker.identify.headers import IdentityHeaders, reserved_names
 from zt_proxy.worker.identify.session import SessionCache
 from zt_proxy.worker.metrics import Metrics
+from zt_proxy.worker.protect.locks import Locks
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import UpstreamSettings, WorkerSettings
 from zt_proxy.worker.upstream.pool import UpstreamPool
@@ -29,7 +30,7 @@ from zt_proxy.worker.upstream.pool import UpstreamPool
 class Parts:
     """What lives as long as the worker and is shared by all its worlds."""
 
-    __slots__ = ("clock", "link", "metrics", "recorder", "ring", "sessions")
+    __slots__ = ("clock", "link", "locks", "metrics", "recorder", "ring", "sessions")
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Parts:
         recorder: Recorder,
         metrics: Metrics,
         clock: Clock,
+        locks: Locks,
     ) -> None:
         self.link = link
         self.ring = ring
@@ -46,6 +48,7 @@ class Parts:
         self.recorder = recorder
         self.metrics = metrics
         self.clock = clock
+        self.locks = locks
 
 
 class World:
@@ -91,6 +94,7 @@ class World:
             portal,
             parts.metrics,
             parts.clock,
+            parts.locks,
         )
 
     def every_pool(self) -> tuple[UpstreamPool, ...]:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.types import ChallengeKind, Decision, Effect
-from zt_proxy.worker.gateway import forms, outgoing, preflight
+from zt_proxy.worker.gateway import forms, locked, outgoing, preflight
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.respond import LONGEST_TARGET, About, is_machine
 from zt_proxy.worker.gateway.routes import Route
@@ -123,6 +123,9 @@ class Detours:
         x.early = None
         question = preflight.read(body)
         decision, about = preflight.decide(x, found, question, gateway.routes, gateway.sessions, gateway.clock.now())
+        if gateway.locks:
+            strongest = gateway.settings.strongest
+            decision = locked.applied(gateway.locks, x, about.route.name, decision, strongest, method=about.method)
         gateway.record(x, "", INTERNAL)
         if decision.effect is Effect.ALLOW:
             gateway.responder.nothing(x)

@@ -23,7 +23,7 @@ from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.session import Level, Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
 from zt_proxy.link.messages import ControlLink
-from zt_proxy.worker.gateway import browser, forms, outgoing, places, preflight
+from zt_proxy.worker.gateway import browser, forms, locked, outgoing, places, preflight
 from zt_proxy.worker.gateway.detours import Detours
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted
 from zt_proxy.worker.gateway.locate import Locator
@@ -176,7 +176,9 @@ class Gateway:
         self.carry_out(x, route, self.machines.decide(x, machine, route))
 
     def carry_out(self, x: Exchange, route: Route, decision: Decision) -> None:
-        """Put the decision on record, then do as it says."""
+        """Put the decision on record, as far as locks leave it, then do as it says."""
+        if self.locks:
+            decision = locked.applied(self.locks, x, route.name, decision, self.settings.strongest)
         if decision.spend:
             self._wait(x, self._detours.spend(x, decision))
             return
@@ -482,6 +484,10 @@ class Gateway:
 
     def still_allowed(self, x: Exchange) -> Reason | None:
         """Decide an open stream again. None: it may go on; else why not."""
+        if self.locks:
+            reason = locked.turned(self.locks, x, self.settings.strongest, self.clock.now())
+            if reason is not None:
+                return reason
         if x.connection.shown is not None:
             turned = self.machines.turned(x, x.connection.shown, self.clock.now())
             if turned is not None or x.machine is not None:
