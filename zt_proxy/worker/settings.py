@@ -3,12 +3,14 @@
 Durations are seconds, sizes are bytes, hosts are lower case without a trailing dot and without a default port.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from zt_proxy.core.session import Level
 from zt_proxy.policy.geo import OriginSettings
+from zt_proxy.policy.profile_spec import ProfileSpec
 from zt_proxy.policy.risk import RiskSettings
 from zt_proxy.policy.spec import RouteRules
 
@@ -161,6 +163,8 @@ class RouteSettings(msgspec.Struct, frozen=True):
     """Never answer with a redirect or a page."""
     helper: bool = False
     """Put `/.zt/session.js` into the app's pages."""
+    profile: ProfileSpec | None = None
+    """What the platform's requests mean; None: rules name methods and paths alone."""
     insecure_root_service_worker: bool = False
     """Let the app install a service worker over its whole origin, the way back from the sign-in included."""
 
@@ -200,7 +204,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     integrations: tuple[IntegrationSettings, ...] = ()
     origins: OriginSettings = OriginSettings()
     risk: RiskSettings = RiskSettings()
-    strongest: Level = Level.PHISHING_RESISTANT
-    """What the best proof is that anybody can give here: a lock asks for it."""
+    strongest: Mapping[str, Level] = {}
+    """Provider → the best proof that its people can give here: a lock asks for it. One that is not here: the best."""
     rate_shares: int = 1
     """Workers that share what is counted per worker: each gets its part, rounded up."""

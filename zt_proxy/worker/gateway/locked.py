@@ -10,6 +10,8 @@ Rules in report mode, routes in report mode and break-glass change nothing about
 route: who is locked can still sign out, and prove who they are.
 """
 
+from collections.abc import Mapping
+
 from zt_proxy.core.clock import SKEW
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.http import SAFE_METHODS
@@ -19,6 +21,7 @@ from zt_proxy.link.locks import Lock, LockEffect
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.protect.locks import Locks
 
+_BEST = Level.PHISHING_RESISTANT
 _ALLOW = Decision(Effect.ALLOW, Reason.INTERNAL)
 
 
@@ -32,12 +35,12 @@ def judge(
     *,
     websocket: bool = False,
     machine: bool = False,
-    strongest: Level = Level.PHISHING_RESISTANT,
+    strongest: Level = _BEST,
 ) -> Decision | None:
     """What takes the place of `decision` under this lock; None: the lock does not mind it.
 
     `session` None: nobody is signed in, or an integration asks (`machine`). `strongest`: the highest level that
-    anybody can prove here.
+    this person can prove here.
     """
     if decision.effect is Effect.DENY or decision.challenge in (ChallengeKind.LOGIN, ChallengeKind.MFA):
         return None  # no way in as it is; a stranger does not learn of locks
@@ -95,7 +98,7 @@ def applied(
     x: Exchange,
     route: str,
     decision: Decision,
-    strongest: Level,
+    strongest: Mapping[str, Level],
     *,
     now: float = 0.0,
     method: bytes = b"",
@@ -104,7 +107,10 @@ def applied(
     """The decision on this exchange, under all locks on it. `now`: if not 0, another time than that of its arrival.
     `method`, `act`: of the request that it is about, if that is not the exchange's own."""
     now = now or x.at
+    level = _BEST
     session = x.session.session if x.session is not None else None
+    if session is not None:
+        level = strongest.get(session.principal.provider, _BEST)
     machine = x.machine.machine if x.machine is not None else None
     for lock in locks.on(session, machine, route, now):
         other = judge(
@@ -116,14 +122,14 @@ def applied(
             now,
             websocket=x.head.websocket and not method,
             machine=machine is not None,
-            strongest=strongest,
+            strongest=level,
         )
         if other is not None:
             return other
     return decision
 
 
-def turned(locks: Locks, x: Exchange, strongest: Level, now: float) -> Reason | None:
+def turned(locks: Locks, x: Exchange, strongest: Mapping[str, Level], now: float) -> Reason | None:
     """Why what is open may not go on under the locks there are now; None: they do not mind."""
     opened = x.decision
     if x.route is None or x.relay is None or opened is None or opened.effect is not Effect.ALLOW:
