@@ -1,0 +1,160 @@
+"""JSON that platforms steer by, read so that no second reader can understand it differently.
+
+What two parsers may take for different things is refused where somebody asks for it: repeated keys, keys that differ
+in case alone (Go folds it), what is no strict JSON, another content type, a compressed body.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.policy import graphql
+
+HeaderOf = Callable[[bytes], bytes | None]
+_MAX_ITEMS = 4096
+
+
+def refused(detail: str) -> ClientError:
+    """The body decides what the request means, and cannot be read for certain."""
+    return ClientError(Reason.BODY_NOT_INSPECTABLE, detail, status=403)
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which keys no two parsers need to agree on."""
+
+    __slots__ = ("ambiguous",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        folded: dict[str, str] = {}
+        self.ambiguous: set[str] = set()
+        if len(self) == len(pairs) and len({key.lower() for key in self}) == len(self):
+            return
+        seen: set[str] = set()
+        for key, _ in pairs:
+            low = key.lower()
+            if key in seen or folded.setdefault(low, key) != key:
+                self.ambiguous.add(low)
+            seen.add(key)
+
+
+class JsonBody:
+    """A body as JSON; `fields` walks it."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, payload: bytes) -> None:
+        """Raises ClientError(BODY_NOT_INSPECTABLE) unless it is empty, or strict JSON in UTF-8."""
+        self._root: Any = _Object([])
+        if not payload:
+            return
+        try:
+            # orjson is the strict one (UTF-8, no NaN, bounded depth); the other one shows repeated keys.
+            orjson.loads(payload)
+            self._root = json.loads(payload, object_pairs_hook=_Object)
+        except (ValueError, RecursionError) as error:
+            raise refused("not strict JSON") from error
+
+    @property
+    def root(self) -> Any:
+        return self._root
+
+    def fields(self, path: str) -> list[Any]:
+        """All values at a dotted path; none: it is not there. Raises ClientError for an ambiguous one."""
+        values = [self._root]
+        for part in path.split("."):
+            values = [inner for value in values for inner in _step(value, part)]
+            if len(values) > _MAX_ITEMS:
+                raise refused("too many items to look at")
+        return values
+
+
+def _step(value: Any, part: str) -> list[Any]:
+    if isinstance(value, _Object):
+        low = part.lower()
+        if low in value.ambiguous:
+            raise refused("a key that decides is repeated")
+        if part in value:
+            return [value[part]]
+        if part == "*":
+            return list(value.values())
+        if any(key.lower() == low for key in value):
+            raise refused("a key that decides is spelled in another case")
+        return []
+    if isinstance(value, list):
+        if part == "*":
+            return value
+        if part.isdecimal() and len(part) < 6 and int(part) < len(value):
+            return [value[int(part)]]
+    return []
+
+
+def text_of(value: Any) -> str | None:
+    """A scalar as text, `true` and `1` as JSON writes them; None for lists and objects."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) else None
+
+
+def json_body(header: HeaderOf, payload: bytes) -> JsonBody:
+    """The body of a request. Raises ClientError(BODY_NOT_INSPECTABLE) unless it is plain JSON and says so."""
+    if not payload:
+        return JsonBody(b"")
+    encoding = header(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in {b"", b"identity"}:
+        raise refused("a content encoding")
+    kind, _, parameters = (header(b"content-type") or b"").lower().partition(b";")
+    kind = kind.strip()
+    if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+        raise refused("not declared as JSON")
+    charset = parameters.replace(b" ", b"").replace(b'"', b"")
+    if b"charset=" in charset and b"charset=utf-8" not in charset.split(b";"):
+        raise refused("not declared as UTF-8")
+    return JsonBody(payload)
+
+
+def graphql_of_body(body: JsonBody) -> tuple[graphql.Part, ...]:
+    """What a GraphQL request asks for, or several in one batch. Raises ClientError(BODY_NOT_INSPECTABLE)."""
+    requests = body.root if isinstance(body.root, list) else [body.root]
+    parts: dict[graphql.Part, None] = {}
+    for request in requests:
+        if not isinstance(request, _Object):
+            raise refused("a GraphQL batch of something else")
+        documents = _step(request, "query")
+        if len(documents) != 1 or not isinstance(documents[0], str):
+            raise refused("GraphQL without a query, perhaps a stored one")
+        parts.update(dict.fromkeys(_read(documents[0])))
+        if len(parts) > 256:
+            raise refused("a GraphQL batch of too many fields")
+    if not parts:
+        raise refused("an empty GraphQL batch")
+    return tuple(parts)
+
+
+def graphql_of_query(query: bytes | None) -> tuple[graphql.Part, ...]:
+    """The same for a GET request."""
+    try:
+        pairs = parse_qsl((query or b"").decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64)
+    except ValueError as error:
+        raise refused("a query string that cannot be read") from error
+    documents = [value for name, value in pairs if name.partition("[")[0] == "query"]
+    if len(documents) != 1:
+        raise refused("GraphQL without a query, perhaps a stored one, or with several")
+    return _read(documents[0])
+
+
+def _read(document: str) -> tuple[graphql.Part, ...]:
+    try:
+        return graphql.read(document)
+    except graphql.Unreadable as error:
+        raise refused(f"GraphQL that cannot be read: {error}") from error
