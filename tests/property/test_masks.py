@@ -1,0 +1,131 @@
+"""Masks against a reference that parses, walks and compares: whatever the document, and wherever it is cut."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from zt_proxy.worker.protect.mask import paths, ways
+from zt_proxy.worker.protect.mask.document import Editor, Unreadable
+
+NAMES = ["iban", "salary", "a", "b", "items", "IBAN", 'q"uote', "sl/ash", "comma,", "grün", "", "true", "1", "ib"]
+PATHS = [
+    "$..iban",
+    "$..salary",
+    "$.a.b",
+    "$.items[*].salary",
+    "$..a.b",
+    "$.*",
+    "$..items[*]",
+    '$..["comma,"]',
+    '$..["sl/ash"]',
+    "$..grün",
+    '$..["q\\"uote"]',
+    '$..[""]',
+    "$.a..iban",
+    "$.*.*",
+    "$..a..b",
+]
+texts = st.one_of(st.text(max_size=12), st.sampled_from([*NAMES, '"iban":"x"', "\\", '\\"', "DE89370400440532013000"]))
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), texts
+)
+
+
+class Pairs(list[tuple[str, Any]]):
+    """An object, with its members as they stand: a name may be there twice."""
+
+
+names = st.one_of(st.sampled_from(NAMES), texts)
+documents = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5), st.lists(st.tuples(names, inner), max_size=6).map(Pairs)
+    ),
+    max_leaves=30,
+)
+
+
+def escaped(text: str, draw: Callable[[], int]) -> str:
+    """A text as JSON, some of its characters as escapes that nobody needs."""
+    out = []
+    for letter in text:
+        plain = json.dumps(letter, ensure_ascii=False)[1:-1]
+        out.append("".join(f"\\u{unit:04x}" for unit in units(letter)) if draw() == 0 else plain)
+    return f'"{"".join(out)}"'
+
+
+def units(letter: str) -> list[int]:
+    raw = letter.encode("utf-16-be")
+    return [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
+
+
+def written(value: Any, draw: Callable[[], int]) -> str:
+    """The document as text, with blanks and escapes here and there."""
+    blank = [" ", "", "\n", "\t "][draw() % 4] if draw() < 3 else ""
+    if isinstance(value, Pairs):
+        body = f"{blank},{blank}".join(
+            f"{escaped(name, draw)}{blank}:{blank}{written(inner, draw)}" for name, inner in value
+        )
+        return f"{{{blank}{body}{blank}}}"
+    if isinstance(value, list):
+        return f"[{blank}{f'{blank},{blank}'.join(written(inner, draw) for inner in value)}{blank}]"
+    return escaped(value, draw) if isinstance(value, str) else json.dumps(value)
+
+
+def ends(path: paths.Path, done: set[int], name: str | None) -> set[int]:
+    after = set()
+    for count in done:
+        if count < len(path):
+            after |= {count} if path[count].deep else set()
+            after |= {count + 1} if path[count].name in (None, name) else set()
+    return after
+
+
+GONE = object()
+
+
+def reference(value: Any, path: paths.Path, way: Callable[[bytes], bytes] | None, done: set[int]) -> Any:
+    """What a walk over the parsed document makes of it."""
+    if len(path) in done:
+        return GONE if way is None else ("raw", value)
+    if isinstance(value, Pairs):
+        inner = [(name, reference(each, path, way, ends(path, done, name))) for name, each in value]
+        return Pairs([(name, each) for name, each in inner if each is not GONE])
+    if isinstance(value, list):
+        return [each for each in (reference(each, path, way, ends(path, done, None)) for each in value) if each is not GONE]
+    return value
+
+
+def parsed(body: bytes) -> Any:
+    return json.loads(body, object_pairs_hook=Pairs, parse_float=lambda text: ("number", text), parse_int=lambda text: ("number", text))
+
+
+def same(masked: Any, expected: Any) -> bool:
+    """Equal, but for what a way put in place: any value may stand there."""
+    if isinstance(expected, tuple) and expected and expected[0] == "raw":
+        return masked in ("****", [], Pairs(), False, None, ("number", "0"))
+    if isinstance(expected, list) and isinstance(masked, list) and type(expected) is type(masked):
+        return len(expected) == len(masked) and all(map(same, masked, expected))
+    if isinstance(expected, tuple) and isinstance(masked, tuple) and isinstance(expected[0], str) and expected[0] != "number":
+        return masked[0] == expected[0] and same(masked[1], expected[1])
+    return masked == expected and type(masked) is type(expected)
+
+
+@settings(max_examples=400, deadline=None)
+@given(documents, st.sampled_from(PATHS), st.booleans(), st.data())
+def test_a_mask_hides_what_a_walk_over_the_parsed_document_finds_and_nothing_else(
+    document: Any, path: str, removes: bool, data: st.DataObject
+) -> None:
+    spice = data.draw(st.lists(st.integers(0, 9), min_size=40, max_size=40))
+    turn = iter(spice * 1000)
+    body = written(document, lambda: next(turn)).encode()
+    target, way = paths.parse(path), None if removes else ways.fixed(b"")
+    masked, count = Editor([(target, way)]).edit(body)
+    expected = reference(parsed(body), target, None if way is None else way.call, {0})
+    assert same(parsed(masked), expected), (body, masked)
+    assert count or masked == body

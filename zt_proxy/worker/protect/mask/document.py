@@ -1,0 +1,165 @@
+"""One JSON document, or one on each line, with what a reader may not see replaced. No IO.
+
+The document is found valid first, in C, and then changed in place. Names that are masked at any depth (`$..iban`) are
+looked for as bytes: in a valid document `"iban"` with no backslash before it is that name or that text and nothing
+else, since between two texts there is always one of `,:[]{}`. All other paths go through the scanner.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from zt_proxy.worker.protect.mask.paths import Path, Segment
+from zt_proxy.worker.protect.mask.scan import COLON, SCALAR, STRING, Found, Scanner, Target, splice
+from zt_proxy.worker.protect.mask.ways import LEAST, Way
+
+BOM = b"\xef\xbb\xbf"
+UNSEEN = re.compile(r'[^,:\[\]{}"\\/\x00-\x1f]+')
+"""Names that are found as bytes."""
+ASCII_ESCAPED = re.compile(rb"\\u00[2-7]")
+
+_VALUE = re.compile(COLON + rb"(" + STRING + rb"|" + SCALAR + rb")", re.DOTALL)
+_COLON = re.compile(COLON)
+_raw = msgspec.json.Decoder(msgspec.Raw)
+
+
+class Unreadable(ValueError):
+    """Not JSON, or not as everybody would read it. Its text quotes nothing of the document."""
+
+
+class Editor:
+    """Everything that one reader may not see, ready for use on any number of documents."""
+
+    def __init__(self, targets: Sequence[Target], folding: Sequence[Target] = ()) -> None:
+        """`folding` are targets whose names match in either case (ASCII). Earlier ones count where two name a value."""
+        ends = [_end(path) for path, _ in (*targets, *folding)]
+        quick, rest = [], []
+        for target in targets:
+            name = _quick_name(target[0])
+            alone = name is not None and None not in ends and ends.count(name.lower()) == 1
+            (quick if alone else rest).append(target)
+        self._quick = [_Name(path[-1].name or "", way) for path, way in quick]
+        self._scanners = [
+            Scanner(each, folds=folds) for each, folds in ((rest, False), (list(folding), True)) if each
+        ]
+
+    def edit(self, body: bytes, *, lines: bool = False) -> tuple[bytes, int]:
+        """The document without what may not be seen, and how many values were masked. `lines`: one on each line.
+
+        Raises Unreadable for what is no JSON in UTF-8, also where escapes stand for halves of characters.
+        """
+        mark = BOM if body.startswith(BOM) else b""
+        if mark:
+            body = body[len(mark) :]
+        validate(body, lines=lines)
+        escapes = b"\\" in body
+        count = 0
+        for name in self._quick:
+            body, masked = name.edit(body, escapes=escapes)
+            count += masked
+        for scanner in self._scanners:
+            try:
+                body, masked = splice(body, scanner.find(body))
+            except ValueError as error:
+                raise Unreadable(str(error)) from None
+            count += masked
+        return mark + body if mark else body, count
+
+
+def validate(body: bytes, *, lines: bool = False) -> None:
+    """Raises Unreadable for what is not valid, or nested too deep. With `lines` blank ones are let pass."""
+    try:
+        if not body.isascii():
+            str(body, "utf-8")  # the decoder checks only texts that it makes
+        if not lines:
+            _raw.decode(body)
+            return
+        for line in body.split(b"\n"):
+            if line.strip(b" \t\r"):
+                _raw.decode(line)
+    except UnicodeDecodeError:
+        raise Unreadable("not UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unreadable("nested too deep" if isinstance(error, RecursionError) else "not valid JSON") from None
+
+
+class _Name:
+    """One name that is masked wherever it stands."""
+
+    def __init__(self, name: str, way: Way | None) -> None:
+        self._way = way
+        self._token = b'"%b"' % name.encode()
+        self._ascii = name.isascii()
+        self._scanner = Scanner([((_anywhere(name),), way)])
+
+    def edit(self, body: bytes, *, escapes: bool) -> tuple[bytes, int]:
+        if escapes and b"\\u" in body and (not self._ascii or ASCII_ESCAPED.search(body)):
+            return splice(body, self._scanner.find(body))  # the name may be spelled with escapes
+        if self._token not in body:
+            return body, 0
+        done = self._cut(body) if self._way is None else self._replace(body, self._way, escapes)
+        return splice(body, self._scanner.find(body)) if done is None else done
+
+    def _replace(self, body: bytes, way: Way, escapes: bool) -> tuple[bytes, int] | None:
+        """None: an object or an array stands under the name, whose end takes a scanner to find."""
+        parts = iter(body.split(self._token))
+        out = [next(parts)]
+        add, shows, call, match = out.append, way.shows, way.call, _VALUE.match
+        plain = body.isascii()
+        count = 0
+        for part in parts:
+            if not escapes and part[:2] == b':"':
+                end = part.find(b'"', 2)
+                if shows is not None and end >= LEAST + 2 and plain:
+                    add(b':"****' + part[end - shows :])
+                else:
+                    add(b":" + call(part[1 : end + 1]) + part[end + 1 :])
+                count += 1
+                continue
+            if escapes and out[-1].endswith(b"\\"):
+                add(part)  # the end of a longer text
+                continue
+            found = match(part)
+            if found is not None:
+                start, end = found.span(1)
+                add(part[:start] + call(part[start:end]) + part[end:])
+                count += 1
+            elif _COLON.match(part):
+                return None
+            else:
+                add(part)  # a text, not a name
+        return self._token.join(out), count
+
+    def _cut(self, body: bytes) -> tuple[bytes, int] | None:
+        found = list(self._members(body))
+        return None if None in found else splice(body, iter([each for each in found if each is not None]))
+
+    def _members(self, body: bytes) -> Iterator[Found | None]:
+        token = self._token
+        at = body.find(token)
+        while at >= 0:
+            end = at + len(token)
+            if body[at - 1] != 92:
+                value = _VALUE.match(body, end)
+                if value is not None:
+                    yield Found(at, value.start(1), value.end(), None)
+                elif _COLON.match(body, end):
+                    yield None
+                    return
+            at = body.find(token, end)
+
+
+def _anywhere(name: str) -> Segment:
+    return Segment(name, deep=True)
+
+
+def _quick_name(path: Path) -> str | None:
+    name = path[0].name
+    quick = len(path) == 1 and path[0].deep and name is not None and UNSEEN.fullmatch(name)
+    return name if quick else None
+
+
+def _end(path: Path) -> str | None:
+    name = path[-1].name
+    return None if name is None else name.lower()
