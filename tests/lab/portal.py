@@ -20,6 +20,8 @@ from zt_proxy.control.factors.manager import open_factors
 from zt_proxy.control.identity.types import IdentityProvider, VerifiedLogin
 from zt_proxy.control.portal.app import build_portal
 from zt_proxy.control.portal_verifier import PortalCall
+from zt_proxy.control.risk.judge import Judge, origins_of
+from zt_proxy.control.risk.people import KnownPeople
 from zt_proxy.control.session.manager import SessionManager, open_sessions
 from zt_proxy.control.settings import (
     AppHost,
@@ -316,6 +318,9 @@ class PortalLab:
         ring = KeyRing.load_or_create(self.settings.state_dir / "store.keys")
         self.factors = await open_factors(self.settings.factors, self.settings.state_dir, ring, self.clock)
         self.devices = await KnownDevices.open(self.settings.state_dir, self.clock)
+        self.judge = Judge(await KnownPeople.open(self.settings.state_dir, self.clock), self.sessions, self.clock)
+        self.judge.use(origins_of(self.settings), self.settings.risk)
+        self.sessions.at_provider.heard = self.judge.renewed
         self.outbox = Outbox(self.clock, self.settings.mail)
         self._mailing = asyncio.create_task(self.outbox.run())
         application = build_portal(
@@ -329,6 +334,7 @@ class PortalLab:
             self.factors,
             self.devices,
             self.outbox,
+            self.judge,
         )
         self.server = TestServer(application, port=self._port)
         await self.server.start_server(access_log=None)  # as the process wiring does (ZT-LOG-02)
@@ -343,6 +349,7 @@ class PortalLab:
         self._mailing.cancel()
         await asyncio.gather(self._mailing, return_exceptions=True)
         await self.devices.close()
+        await self.judge.close()
 
     def browser(self, address: str = "192.0.2.7") -> Browser:
         return Browser(self, address)

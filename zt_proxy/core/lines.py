@@ -1,9 +1,14 @@
 """JSON as one line of printable ASCII: one line is one event, and a terminal shows it as text (ZT-LOG-01)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+
+from zt_proxy.core.session import ClaimValue
+
+Value = str | int | float | bool | Sequence[str] | Mapping[str, ClaimValue]
+"""What a field of an event may be."""
 
 _encode = msgspec.json.Encoder().encode
 encode_float: Callable[[float], bytes] = _encode

@@ -198,8 +198,8 @@ def of_request(
     base = session.risk
     if base is None:
         return None
-    moved = session.address not in {origin.address, ""}
-    changed = session.agent not in {agent, ""}
+    moved = session.address and session.address != origin.address
+    changed = session.agent and session.agent != agent
     if not moved and not changed:
         return base
     found: list[Signal] = []

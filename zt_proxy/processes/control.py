@@ -19,15 +19,20 @@ from zt_proxy.control.identity.provider import OidcProvider
 from zt_proxy.control.identity.refresh import Refresher
 from zt_proxy.control.integrations.revocation import Source
 from zt_proxy.control.integrations.watch import CrlWatcher
+from zt_proxy.control.locks.manager import LockManager
+from zt_proxy.control.locks.store import LockStore
 from zt_proxy.control.portal.app import build_portal
 from zt_proxy.control.portal.runner import PortalRunner
 from zt_proxy.control.portal_verifier import AssertionPortalVerifier
+from zt_proxy.control.risk.judge import Judge, origins_of
+from zt_proxy.control.risk.people import KnownPeople
 from zt_proxy.control.session.manager import SessionManager, open_sessions
 from zt_proxy.control.settings import ControlSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.private import private_directory
 from zt_proxy.link.messages import SessionAuthority, WorkersLink
+from zt_proxy.policy.geo import Origins
 
 KEY_CHECK = 60.0
 """Seconds between looks whether the assertion key is due for rotation."""
@@ -58,10 +63,12 @@ class Front:
         runner: PortalRunner,
         revocation: list[Source],
         factors: Prepared,
+        origins: Origins,
     ) -> None:
         self.settings = settings
         self.revocation = revocation
         self.factors = factors
+        self.origins = origins
         self._providers = providers
         self._runner = runner
 
@@ -100,6 +107,8 @@ class Control(Generic[L]):
         sessions: SessionManager,
         factors: Factors,
         devices: KnownDevices,
+        people: KnownPeople,
+        locks: LockStore,
         audit: AuditWriter,
         keys: AssertionKeys,
         link: L,
@@ -108,11 +117,13 @@ class Control(Generic[L]):
         self.sessions = sessions
         self.factors = factors
         self.devices = devices
+        self.judge = Judge(people, sessions, clock)
         self.outbox = Outbox(clock, settings.mail)
         self.audit = audit
         self.keys = keys
         self.ring = ring
         self.link = link
+        self.locks = LockManager(locks, link, audit.write, clock)
         self.revocation = CrlWatcher(clock, settings.state_dir / "crl-numbers.json", link.revocation_lists)
         self.clock = clock
         self.refresher = Refresher(sessions.at_provider, clock)
@@ -133,21 +144,29 @@ class Control(Generic[L]):
         store_ring = KeyRing.load_or_create(settings.state_dir / "store.keys")
         factors = await open_factors(settings.factors, settings.state_dir, store_ring, clock)
         devices = await KnownDevices.open(settings.state_dir, clock)
+        people = await KnownPeople.open(settings.state_dir, clock)
+        locks = await LockStore.open(settings.state_dir)
         audit = AuditWriter(settings.audit, settings.runtime_dir, clock)
-        return cls(settings, clock, ring, sessions, factors, devices, audit, keys, connect(sessions, ring))
+        return cls(
+            settings, clock, ring, sessions, factors, devices, people, locks, audit, keys, connect(sessions, ring)
+        )
 
     async def start(self) -> None:
         """Serve the portal, write the log, keep the store in order."""
         await self.audit.start()
         self.sessions.on_change(self.link.invalidate)
         self.sessions.note = self.audit.write
+        self.sessions.at_provider.heard = self.judge.renewed
         self.link.signing_key(self.keys.current())
+        await self.locks.start()
         await self.adopt(await self.prepare(self.settings))
         self._tasks.append(asyncio.create_task(self.sessions.run(asyncio.sleep), name="sessions"))
         self._tasks.append(asyncio.create_task(self.refresher.run(), name="refresh"))
         self._tasks.append(asyncio.create_task(self.outbox.run(), name="mail"))
+        self._tasks.append(asyncio.create_task(self.judge.run(), name="address-databases"))
         self._tasks.append(asyncio.create_task(self._rotate_keys(), name="assertion-keys"))
         self._tasks.append(asyncio.create_task(self.revocation.run(), name="revocation"))
+        self._tasks.append(asyncio.create_task(self.locks.run(), name="locks"))
 
     async def stop(self) -> None:
         for task in (*self._tasks, *self._closing):
@@ -162,6 +181,8 @@ class Control(Generic[L]):
         await self.sessions.close()
         await self.factors.close()
         await self.devices.close()
+        await self.judge.close()
+        await self.locks.close()
         await self.audit.stop()
 
     # ---- reload ----
@@ -183,9 +204,11 @@ class Control(Generic[L]):
             self.factors,
             self.devices,
             self.outbox,
+            self.judge,
         )
         revocation = await self.revocation.prepare(settings.revocation)
-        front = Front(settings, providers, PortalRunner(portal), revocation, prepare(settings.factors))
+        origins = await asyncio.to_thread(origins_of, settings, self.judge.origins)
+        front = Front(settings, providers, PortalRunner(portal), revocation, prepare(settings.factors), origins)
         try:
             await front.listen()
         except BaseException:
@@ -202,6 +225,7 @@ class Control(Generic[L]):
         self.refresher.use(front.refreshing)
         self.sessions.configure(settings.session)
         self.factors.use(front.factors)
+        self.judge.use(front.origins, settings.risk)
         await self.sessions.tighten(before.settings if before is not None else None, settings)
         self.outbox.configure(settings.mail)
         self.keys.schedule(settings.assertion_rotation, settings.assertion_overlap)
@@ -223,7 +247,7 @@ class Control(Generic[L]):
 
     def notes(self) -> tuple[str, ...]:
         """What is not as it should be, though control does its work: no reason to send traffic elsewhere."""
-        return (*self.revocation.problems(), *self.refresher.problems())
+        return (*self.revocation.problems(), *self.refresher.problems(), *self.judge.problems())
 
     async def _rotate_keys(self) -> None:
         while True:

@@ -21,7 +21,7 @@ from zt_proxy.control.audit.chain import Chain, extend, extend_by
 from zt_proxy.control.settings import AuditSettings
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, UnavailableError
-from zt_proxy.core.lines import encode_line, printable
+from zt_proxy.core.lines import Value, encode_line, printable
 from zt_proxy.link.records import OBJECT, Noted, RecordReader, Unreadable
 from zt_proxy.link.ring import RingDamaged, RingReader, ring_paths
 
@@ -104,7 +104,7 @@ class AuditWriter:
         """Number of the last durable line."""
         return 0 if self._chain is None else self._chain.head.seq
 
-    async def write(self, kind: str, **fields: str | int | float | bool) -> None:
+    async def write(self, kind: str, **fields: Value) -> None:
         """Put an event of control itself on record (`type` is `kind`) and wait until it is durable.
 
         Raises UnavailableError(RECORD_UNAVAILABLE) if it cannot be: the caller must not do what it wanted recorded.

@@ -137,6 +137,20 @@ class KnownDevices:
 
         return await self._run(work)
 
+    async def known(self, who: Person, cookie: str | None) -> bool:
+        """Whether this person has signed in with the browser of this cookie before."""
+        if cookie is None or not is_device_cookie(cookie):
+            return False
+        person, key, since = self._person(who), _hash(cookie), self._clock.now() - KEPT
+        return await self._run(
+            lambda db: (
+                db.execute(
+                    "SELECT 1 FROM devices WHERE person=? AND cookie=? AND last_seen>?", (person, key, since)
+                ).fetchone()
+                is not None
+            )
+        )
+
     async def of(self, who: Person) -> tuple[Device, ...]:
         """The person's devices, the one seen last first."""
         person = self._person(who)

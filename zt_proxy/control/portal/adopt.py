@@ -80,6 +80,7 @@ async def admit(call: Call, transaction: Transaction, login: VerifiedLogin) -> s
     if (login.level >= needed and fresh) or (unasked and step_up is None):
         return await complete(call, transaction, login)
     if own_level(call) < needed:
+        await call.portal.judge.failed(Person.of(login.principal), call.client)
         raise ClientError(Reason.LOGIN_MFA_MISSING, "neither the provider nor an own factor is enough", status=403)
     expires = call.portal.clock.now() + call.portal.settings.login_lifetime
     half = HalfLogin(login=login, transaction=transaction, expires=expires)

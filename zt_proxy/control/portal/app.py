@@ -19,6 +19,7 @@ from zt_proxy.control.portal import confirm, enrol, home, kept, me, provider_log
 from zt_proxy.control.portal import devices as devices_
 from zt_proxy.control.portal.answers import failure, problem
 from zt_proxy.control.portal.call import Call, Portal, PortalVerifier
+from zt_proxy.control.risk.judge import Judge
 from zt_proxy.control.session.manager import SessionManager
 from zt_proxy.control.settings import ControlSettings
 from zt_proxy.core.clock import Clock
@@ -85,6 +86,7 @@ def build_portal(
     factors: Factors,
     devices: KnownDevices,
     outbox: Outbox,
+    judge: Judge,
 ) -> web.Application:
     """The application; whoever calls this runs it on `settings.socket`."""
     room = WaitingRoom(settings.logins_waiting)
@@ -99,6 +101,7 @@ def build_portal(
         factors=factors,
         devices=devices,
         outbox=outbox,
+        judge=judge,
     )
 
     async def entry(request: web.Request) -> web.StreamResponse:

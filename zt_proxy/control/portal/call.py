@@ -14,6 +14,7 @@ from zt_proxy.control.portal.cookies import browser_of, read_cookie
 from zt_proxy.control.portal.guard import LogoutGuard
 from zt_proxy.control.portal.loops import LoopGuard
 from zt_proxy.control.portal_verifier import PortalCall
+from zt_proxy.control.risk.judge import Judge
 from zt_proxy.control.session.logins import PendingLogins
 from zt_proxy.control.session.manager import SessionManager
 from zt_proxy.control.settings import AppHost, ControlSettings
@@ -47,6 +48,7 @@ class Portal:
         factors: Factors,
         devices: KnownDevices,
         outbox: Outbox,
+        judge: Judge,
     ) -> None:
         self.settings = settings
         self.sessions = sessions
@@ -60,6 +62,7 @@ class Portal:
         self.factors = factors
         self.devices = devices
         self.outbox = outbox
+        self.judge = judge
         self.loops = LoopGuard(clock)
         self.logout_guard = LogoutGuard()
 

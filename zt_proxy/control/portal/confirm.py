@@ -150,6 +150,7 @@ async def code(call: Call) -> web.StreamResponse:
 async def _count(call: Call, question: Question, refused: FactorRefused) -> None:
     """What was not even looked at is no wrong answer."""
     if refused.reason is Reason.FACTOR_WRONG:
+        await call.portal.judge.failed(person_of(question), call.client)
         await question.failed(call)
 
 

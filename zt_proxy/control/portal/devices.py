@@ -17,8 +17,11 @@ from zt_proxy.control.portal.answers import page
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.cookies import read_cookie, set_cookie
 from zt_proxy.control.portal.forms import read_form, refuse_foreign
+from zt_proxy.control.risk.judge import person_line, place_line, risk_line
 from zt_proxy.control.session.record import Arrival, SessionRecord
 from zt_proxy.core.errors import UnavailableError
+from zt_proxy.policy.geo import Place
+from zt_proxy.policy.risk import agent_mark
 
 log = structlog.get_logger(__name__)
 
@@ -28,13 +31,53 @@ async def begin_session(call: Call, login: VerifiedLogin, *, replaces: str = "")
 
     Raises as `SessionManager.create`. Devices and mail can fail without anybody being shut out.
     """
-    arrival = Arrival(agent_label(call.request.headers.get("User-Agent", "")), call.client)
-    record = await call.portal.sessions.create(login, arrival, replaces=replaces)
+    portal, who = call.portal, Person.of(login.principal)
+    place = portal.judge.place(call.client, call.request.headers.get)
+    arrival = await _arrival(call, who)
+    risk = await portal.judge.judge(who, place, arrival.device_known)
+    record = await portal.sessions.create(login, arrival, replaces=replaces, risk=risk)
+    await _record(call, record, place)
     try:
         await _recognise(call, record, arrival)
+        await portal.judge.admitted(record.principal, place)
     except UnavailableError as error:
-        log.error("known devices unavailable", detail=error.detail, sid=record.sid)
+        log.error("known devices or people unavailable", detail=error.detail, sid=record.sid)
     return record
+
+
+async def _arrival(call: Call, who: Person) -> Arrival:
+    """Before the session is made: what it is judged by, and keeps."""
+    agent = call.request.headers.get("User-Agent", "")
+    known = None
+    try:
+        known = await call.portal.devices.known(who, read_cookie(call.request, call.portal.settings.device_cookie))
+    except UnavailableError as error:
+        log.error("known devices unavailable", detail=error.detail)
+    mark = agent_mark(agent.encode("utf-8", "surrogateescape"))
+    return Arrival(agent_label(agent), call.client, mark, known)
+
+
+async def _record(call: Call, record: SessionRecord, place: Place) -> None:
+    """The sign-in goes on record before anybody has its cookie. Raises UnavailableError: then there is no session."""
+    sessions, arrival = call.portal.sessions, record.arrival
+    known = {} if arrival.device_known is None else {"device_known": arrival.device_known}
+    try:
+        await sessions.note(
+            "signed-in",
+            sid=record.sid,
+            request_id=call.request_id,
+            **person_line(record.principal),
+            **place_line(place),
+            device=arrival.label,
+            **known,
+            acr=record.acr,
+            amr=record.amr,
+            auth_level=record.level.word,
+            **risk_line(record.risk),
+        )
+    except UnavailableError:
+        await sessions.end(record.sid, "unrecorded")
+        raise
 
 
 async def _recognise(call: Call, record: SessionRecord, arrival: Arrival) -> None:

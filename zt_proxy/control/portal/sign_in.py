@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from zt_proxy.control.factors.types import Person
-from zt_proxy.control.identity.types import IdentityProvider
+from zt_proxy.control.identity.types import IdentityProvider, LoginRefused
 from zt_proxy.control.portal.adopt import admit, ensure_browser, hand_over, own_level, stepped_up
 from zt_proxy.control.portal.answers import check_target, redirect
 from zt_proxy.control.portal.call import Call
@@ -108,6 +108,9 @@ async def callback(call: Call) -> web.StreamResponse:
     except UnavailableError as error:
         if error.reason is Reason.LOGIN_BUSY:
             await _put_back(call, parameters["state"], transaction)
+        raise
+    except LoginRefused:
+        await call.portal.judge.failed(None, call.client)
         raise
     return redirect(call, await admit(call, transaction, login))
 

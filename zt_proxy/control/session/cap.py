@@ -14,6 +14,7 @@ from cachetools import LRUCache
 from zt_proxy.control.session.directory import Listed
 from zt_proxy.control.settings import SessionSettings
 from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.lines import Value
 from zt_proxy.core.session import Principal
 
 REMEMBERED = 10_000
@@ -23,7 +24,7 @@ REMEMBERED = 10_000
 class Note(Protocol):
     """Puts an event on record, durably. Raises UnavailableError: then what was to be recorded is not done."""
 
-    def __call__(self, kind: str, **fields: str | int | float | bool) -> Awaitable[None]: ...
+    def __call__(self, kind: str, **fields: Value) -> Awaitable[None]: ...
 
 
 class Sessions(Protocol):
@@ -79,5 +80,5 @@ class Cap:
                 await self._sessions.end_many(beyond, Reason.SESSION_DISPLACED.value)
 
 
-async def unrecorded(kind: str, **fields: str | int | float | bool) -> None:
+async def unrecorded(kind: str, **fields: Value) -> None:
     """Before anyone keeps a record."""

@@ -39,4 +39,8 @@ class Live:
             absolute_deadline=record.absolute_deadline,
             level=record.level,
             proofs=record.proofs,
+            device_known=record.arrival.device_known,
+            address=record.arrival.address,
+            agent=record.arrival.agent,
+            risk=record.risk,
         )

@@ -15,6 +15,7 @@ has memory of its own is beside it: `cap`, `ending`, `floor`, `forms`, `logins`,
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 import structlog
 from cachetools import LRUCache
 
@@ -45,7 +46,7 @@ from zt_proxy.core.clock import SKEW, Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.keys import CookieMac, KeyRing, b64encode
 from zt_proxy.core.private import private_directory
-from zt_proxy.core.session import Proof, Session, unlock_key
+from zt_proxy.core.session import Proof, Risk, Session, unlock_key
 from zt_proxy.link.messages import RENEWED, Invalidation
 from zt_proxy.link.proofs import KeptForm
 
@@ -144,15 +145,17 @@ class SessionManager:
 
     # a sign-in begins
 
-    async def create(self, login: VerifiedLogin, arrival: Arrival = NOWHERE, *, replaces: str = "") -> SessionRecord:
+    async def create(
+        self, login: VerifiedLogin, arrival: Arrival = NOWHERE, *, replaces: str = "", risk: Risk | None = None
+    ) -> SessionRecord:
         """A new session with a new id for a verified login (ZT-OIDC-01). `replaces`: the caller ends that one next.
 
         Raises UnavailableError, ClientError: SESSION_LIMIT, LOGIN_ENDED if its provider announced its end meanwhile.
         """
         async with self.cap.room(self._settings, login.principal, replaces):
-            return await self._create(login, arrival)
+            return await self._create(login, arrival, risk)
 
-    async def _create(self, login: VerifiedLogin, arrival: Arrival) -> SessionRecord:
+    async def _create(self, login: VerifiedLogin, arrival: Arrival, risk: Risk | None) -> SessionRecord:
         self.at_provider.refuse(login)
         now = self._clock.now()
         record = SessionRecord(
@@ -172,6 +175,7 @@ class SessionManager:
             issued=login.issued,
             refresh_token=login.refresh_token,
             arrival=arrival,
+            risk=risk,
         )
         renewal = None
         if login.refresh_token is not None:
@@ -297,6 +301,23 @@ class SessionManager:
             live.record = record
             self._changes.tell(sid, "proof-spent")
         return saved and sid not in self._ended
+
+    async def judged(self, sid: str, risk: Risk) -> bool:
+        """A session looks another way by now; workers decide anew. False if it is over, or if that is known already.
+
+        Raises UnavailableError; it counts in this process all the same.
+        """
+        if await self._alive(sid) is None:
+            return False
+        async with self._changes.lock:
+            live = self._live.get(sid)
+            if live is None or live.record.risk == risk:
+                return False
+            live.record = record = msgspec.structs.replace(live.record, risk=risk)
+            try:
+                return await self._store.save_blob(sid, seal_record(self._ring, record), self._changes.sequence + 1)
+            finally:
+                self._changes.tell(sid, RENEWED)
 
     async def kept(self, sid: str, token: str, host: str, target: str) -> KeptForm | None:
         """See `Proofs.kept`: a form of a session that still lives."""

@@ -7,7 +7,7 @@
 A refresh moves neither `auth_time` nor a level nor a deadline (FIELD 15): nobody has proved anything.
 """
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -57,6 +57,8 @@ class ProviderSide:
         clock: Clock,
     ) -> None:
         self.logouts = Logouts(clock)
+        self.heard: Callable[[str], Awaitable[None]] = _nobody
+        """Told of each session whose provider was asked again, once the answer is kept."""
         self._authority = authority
         self._store = store
         self._live = live
@@ -163,7 +165,10 @@ class ProviderSide:
                 id_token=answer.id_token or record.id_token,
             )
 
-        return await self._change(sid, change, answer.again_in)
+        kept = await self._change(sid, change, answer.again_in)
+        if kept:
+            await self.heard(sid)
+        return kept
 
     async def refused(self, sid: str, used: Secret, reason: str) -> bool:
         """The provider takes this token no more: the session ends, unless it has another one by now."""
@@ -199,6 +204,10 @@ class ProviderSide:
             if changed:
                 self._changes.tell(record.sid, RENEWED)
         return saved and not self._authority.ended(record.sid)
+
+
+async def _nobody(_sid: str) -> None:
+    """Before anyone wants to know."""
 
 
 def _same(one: Secret | None, other: Secret | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from zt_proxy.core.keys import KeyRing, Secret
-from zt_proxy.core.session import Level, Principal, Proof
+from zt_proxy.core.session import Level, Principal, Proof, Risk
 
 PURPOSE = "session-record"
 PROOFS = 256
@@ -15,11 +15,15 @@ PROOFS = 256
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """What a sign-in came with, for the person's own eyes."""
+    """What a sign-in came with: for the person's own eyes, and to compare requests with."""
 
     label: str = ""
     """The browser, coarsely."""
     address: str = ""
+    agent: str = ""
+    """See `Session.agent`."""
+    device_known: bool | None = None
+    """See `Session.device_known`."""
 
 
 NOWHERE = Arrival()
@@ -49,6 +53,8 @@ class SessionRecord(msgspec.Struct, frozen=True):
     refresh_token: Secret | None = None
     """The one token that the provider takes next (it may change with each use, RFC 9700 §4.14.2)."""
     arrival: Arrival = NOWHERE
+    risk: Risk | None = None
+    """As it was assessed last."""
 
     def unlocked(self, key: str, proof: Proof) -> "SessionRecord":
         """With one more proof; at most `PROOFS` are kept, the newest.
