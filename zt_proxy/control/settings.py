@@ -263,5 +263,7 @@ class ControlSettings(msgspec.Struct, frozen=True):
     origins: OriginSettings = OriginSettings()
     risk: RiskSettings = RiskSettings()
     watch: WatchSettings = WatchSettings()
+    integrations: tuple[str, ...] = ()
+    """Names of those that the configuration knows."""
     insecure: tuple[str, ...] = ()
     """Names of the insecure_ switches that are on, logged at start."""

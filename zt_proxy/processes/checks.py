@@ -1,8 +1,9 @@
-"""What `/readyz` asks, in one process and in several alike."""
+"""What `/readyz` and the operator ask, in one process and in several alike."""
 
 from collections.abc import Callable
 from typing import Any
 
+from zt_proxy.control.operator.locks import LockOrders
 from zt_proxy.control.operator.overview import Overview
 from zt_proxy.link.status import FleetReport
 from zt_proxy.processes.control import Control
@@ -12,6 +13,11 @@ from zt_proxy.processes.private import Check
 def overview_of(control: Control[Any], fleet: Callable[[], FleetReport]) -> Overview:
     """The proxy as its operator sees it; `fleet` gives the FleetReport of the moment."""
     return Overview(control.sessions, control.audit, control.link, control.clock, fleet, control.notes)
+
+
+def orders_of(control: Control[Any], overview: Overview) -> LockOrders:
+    """Locks as an operator orders them, checked against the configuration in force."""
+    return LockOrders(overview, control.locks, control.factors, lambda: control.settings)
 
 
 def checks_of(control: Control[Any], overview: Overview) -> list[Check]:

@@ -27,7 +27,7 @@ from zt_proxy.link.messages import SessionAuthority
 from zt_proxy.link.ring import ring_paths
 from zt_proxy.link.server import LinkServer
 from zt_proxy.link.status import FleetReport
-from zt_proxy.processes.checks import checks_of, overview_of
+from zt_proxy.processes.checks import checks_of, orders_of, overview_of
 from zt_proxy.processes.control import Control, Front
 from zt_proxy.processes.leash import (
     Abandon,
@@ -95,7 +95,9 @@ class ControlProcess:
                     await control.start()
                     await control.link.start()
                     self.overview = overview_of(control, lambda: self.fleet)
-                    operator = self._operator = OperatorServer(settings.runtime_dir, self.overview, control.factors)
+                    operator = self._operator = OperatorServer(
+                        settings.runtime_dir, self.overview, control.factors, orders_of(control, self.overview)
+                    )
                     await operator.start()
                     if self._begin.metrics is not None:
                         self._private = self._listener(*self._begin.metrics)

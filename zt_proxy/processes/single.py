@@ -20,7 +20,7 @@ from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.memory import MemoryLink
 from zt_proxy.link.messages import SessionAuthority
 from zt_proxy.link.status import FleetReport, ListenerReport, ProcessReport
-from zt_proxy.processes.checks import checks_of, overview_of
+from zt_proxy.processes.checks import checks_of, orders_of, overview_of
 from zt_proxy.processes.control import Control
 from zt_proxy.processes.private import PrivateListener
 from zt_proxy.processes.reload import Reloader
@@ -61,7 +61,9 @@ class Proxy:
         control.link.attach(worker, number=0, boot=boot, answer=functools.partial(report.answer, worker))
         await worker.start()
         self.overview = overview_of(control, self.report)
-        self.operator = OperatorServer(built.control.runtime_dir, self.overview, control.factors)
+        self.operator = OperatorServer(
+            built.control.runtime_dir, self.overview, control.factors, orders_of(control, self.overview)
+        )
         await self.operator.start()
         self.private = await self._private_listener(built)
         return worker.ports

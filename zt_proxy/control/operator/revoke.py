@@ -122,17 +122,30 @@ async def _chosen(overview: Overview, order: Order, kind: str) -> tuple[Listed, 
     return ()
 
 
+class Settled(msgspec.Struct, frozen=True):
+    """Whether every worker has the last change in force."""
+
+    in_force: bool
+    waiting: tuple[Waiting, ...]
+    certain_in: float
+    """Seconds after which it is in force in any case; 0 when it is."""
+
+
 async def confirmed(overview: Overview, count: int, sessions: tuple[Listed, ...]) -> Revoked:
     """What there is to say once these sessions are over here: whether every worker knows it."""
+    found = await settled(overview)
+    return Revoked(count, sessions, found.in_force, found.waiting, found.certain_in)
+
+
+async def settled(overview: Overview) -> Settled:
+    """Wait for every worker to have the last change in force, at most `CONFIRM` seconds."""
     sequence = overview.link.sequence
-    in_force = await overview.link.settled(sequence, CONFIRM)
-    if in_force:
-        return Revoked(count, sessions, True, (), 0.0)
+    if await overview.link.settled(sequence, CONFIRM):
+        return Settled(True, (), 0.0)
     waiting = tuple(
         Waiting(state.worker, state.connected, lease_left(state))
         for state in overview.link.workers()
         if state.applied < sequence
     )
     # Without a name to give, it is workers of a control that ran before this one and may live on its last word.
-    certain = max((each.lease_ends_in for each in waiting), default=LEASE)
-    return Revoked(count, sessions, False, waiting, certain)
+    return Settled(False, waiting, max((each.lease_ends_in for each in waiting), default=LEASE))

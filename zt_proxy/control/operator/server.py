@@ -5,6 +5,7 @@
                                                      a session is a Listed with `open`, what it has under way
     POST /sessions/revoke                            Order → Revoked
     /factors…                                        zt_proxy.control.operator.factors
+    /locks…                                          zt_proxy.control.operator.locks
 
 Two locks: the file has mode 0600, and the kernel is asked who is at the other end (SO_PEERCRED), which also holds where
 somebody widened the mode or the folder's.
@@ -24,6 +25,7 @@ from aiohttp import web
 from zt_proxy.control.factors.manager import Factors
 from zt_proxy.control.operator import answers
 from zt_proxy.control.operator.factors import FactorOrders
+from zt_proxy.control.operator.locks import LockOrders
 from zt_proxy.control.operator.overview import Overview, words
 from zt_proxy.control.operator.revoke import Ambiguous, Order, revoke
 from zt_proxy.control.session.directory import PAGE, Page
@@ -47,10 +49,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class OperatorServer:
     """`start` when control serves; `stop` before it ends."""
 
-    def __init__(self, directory: Path, overview: Overview, factors: Factors) -> None:
+    def __init__(self, directory: Path, overview: Overview, factors: Factors, locks: LockOrders) -> None:
         self.path = directory / SOCKET
         self._overview = overview
         self._factors = FactorOrders(overview, factors)
+        self._locks = locks
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -60,6 +63,7 @@ class OperatorServer:
         app.router.add_get("/sessions", self._sessions)
         app.router.add_post("/sessions/revoke", self._revoke)
         self._factors.add_to(app)
+        self._locks.add_to(app)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
