@@ -14,6 +14,7 @@ from zt_proxy.core.types import Action, Change, Sensitivity
 from zt_proxy.policy.profile_paths import ANYTHING, captures, fault
 from zt_proxy.policy.profile_spec import (
     BODY_LIMIT,
+    Encoding,
     FieldTest,
     Format,
     GraphQLTest,
@@ -29,7 +30,7 @@ DENY = "deny"
 AS_OPENED = "as-opened"
 _PROFILE = (
     *("name", "title", "written_against", "verified", "extends", "base", "case", "body_limit"),
-    *("otherwise", "sensitivity", "matchers", "messages"),
+    *("otherwise", "sensitivity", "matchers", "messages", "messages_as"),
 )
 _MEANS = ("id", "action", "object", "sensitivity", "changes")
 _MATCHER = (*_MEANS, "methods", "paths", "query", "headers", "body", "graphql", "websocket")
@@ -47,6 +48,7 @@ class Reader:
 
     def __init__(self, problems: Collector) -> None:
         self._problems = problems
+        self._read_from = Format.TEXT
 
     def profile(self, tree: Mapping, parent: ProfileSpec | None) -> ProfileSpec:
         self._known(tree, _PROFILE)
@@ -58,6 +60,8 @@ class Reader:
         if name and not _ID.fullmatch(name):
             self._problems.error(tree.values_at["name"], f"`{name}` is no name", "lower-case letters, digits and `-`")
         matchers = self._list(tree, "matchers", self._matcher)
+        messages_as = self._enum(tree, "messages_as", Encoding) or (parent.messages_as if parent else Encoding.JSON)
+        self._read_from = Format.TEXT if messages_as is Encoding.JSON else Format.ANY
         messages = self._list(tree, "messages", lambda item: self._message(item, matchers, parent))
         self._unique(tree, "matchers")
         self._unique(tree, "messages")
@@ -78,6 +82,7 @@ class Reader:
             ),
             otherwise=self._otherwise(tree, parent.otherwise if parent else OtherwiseSpec()),
             body_limit=self._body_limit(tree, parent.body_limit if parent else BODY_LIMIT),
+            messages_as=messages_as,
             case_insensitive=case == "insensitive" if case else bool(parent and parent.case_insensitive),
         )
 
@@ -132,7 +137,7 @@ class Reader:
             id=self._id(item),
             action=self._action(item),
             on=opened,
-            format=self._enum(item, "format", Format) or (Format.TEXT if fields else Format.ANY),
+            format=self._enum(item, "format", Format) or (self._read_from if fields else Format.ANY),
             fields=fields,
             object=self._object(item, {"body."}),
             sensitivity=self._enum(item, "sensitivity", Sensitivity),

@@ -14,6 +14,7 @@ from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.types import Act
 from zt_proxy.policy import graphql
 from zt_proxy.policy.bodies import HeaderOf, JsonBody, graphql_of_body, graphql_of_query, json_body, refused
+from zt_proxy.policy.message_readers import read_message
 from zt_proxy.policy.profile_paths import ANYTHING, Entry, PathIndex, is_general, plain_reading, trimmed
 from zt_proxy.policy.profile_spec import Format, MatcherSpec, ProfileSpec, SensitivitySpec
 from zt_proxy.policy.profile_tests import (
@@ -144,7 +145,7 @@ class Profile:
                 continue
             try:
                 if (tests or (spec.object and "{body." in spec.object.name)) and unread is None and not unreadable:
-                    unread = JsonBody(payload)
+                    unread = read_message(self._spec.messages_as, payload, text)
                 if tests and (unread is None or not fields_fit(unread, tests)):
                     continue
                 name = object_name(spec.object, {}, None, unread, None)

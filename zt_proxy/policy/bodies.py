@@ -6,7 +6,7 @@ in case alone (Go folds it), what is no strict JSON, another content type, a com
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl
 
 import orjson
@@ -58,6 +58,13 @@ class JsonBody:
             self._root = json.loads(payload, object_pairs_hook=_Object)
         except (ValueError, RecursionError) as error:
             raise refused("not strict JSON") from error
+
+    @classmethod
+    def of(cls, pairs: list[tuple[str, Any]]) -> Self:
+        """As if these were the keys and values of an object."""
+        body = cls(b"")
+        body._root = _Object(pairs)
+        return body
 
     @property
     def root(self) -> Any:

@@ -20,6 +20,16 @@ class Format(StrEnum):
     ANY = "any"
 
 
+class Encoding(StrEnum):
+    """What the messages of a WebSocket are written in."""
+
+    JSON = "json"
+    JUPYTER = "jupyter"
+    """Kernel messages, in either protocol of Jupyter Server."""
+    STREAMLIT = "streamlit"
+    """BackMsg, in protobuf."""
+
+
 class FieldTest(msgspec.Struct, frozen=True):
     """About one query parameter, header, or field of a JSON body.
 
@@ -87,7 +97,7 @@ class MessageSpec(msgspec.Struct, frozen=True):
     """Ids of the matchers that let the WebSocket open; empty: any."""
     format: Format = Format.ANY
     fields: tuple[FieldTest, ...] = ()
-    """Of the message as JSON."""
+    """Of the message as JSON, or as what `messages_as` makes of it."""
     object: ObjectSpec | None = None
     sensitivity: Sensitivity | None = None
     changes: Change | None = None
@@ -130,5 +140,6 @@ class ProfileSpec(msgspec.Struct, frozen=True):
     otherwise: OtherwiseSpec = OtherwiseSpec()
     body_limit: int = BODY_LIMIT
     """Bytes of a body that is looked at; a longer one is refused."""
+    messages_as: Encoding = Encoding.JSON
     case_insensitive: bool = False
     """The platform folds the ASCII case of paths."""
