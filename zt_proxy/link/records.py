@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterator
 from struct import Struct
 from struct import error as StructError
+from typing import Any
 
 import msgspec
 
@@ -65,23 +66,24 @@ class Circumstances:
 
 
 class Noted:
-    """What was written out, for whoever watches: the values that were unpacked anyway, so that nobody parses them again.
+    """What was written out, for whoever watches: the values were unpacked anyway, and nobody has to parse them again.
 
-    The records of one request may be in any of the three, its decisions before its end.
+    The records of one request may be in any of the three, its decisions before its end. The first two are flat: a tuple
+    for each record would be one more thing for the collector to follow.
     """
 
     __slots__ = ("decisions", "ends", "lines")
 
     def __init__(self) -> None:
-        self.decisions: list[tuple[bytes, bytes, bytes, float]] = []
-        """Request id, path, text of the circumstances (the same object for requests alike), at."""
-        self.ends: list[tuple[bytes, int, float]] = []
-        """Request id, bytes out, at."""
+        self.decisions: list[Any] = []
+        """Of each: request id, path, text of the circumstances (the same object for requests alike), at."""
+        self.ends: list[Any] = []
+        """Of each: request id, bytes out, at."""
         self.lines: list[bytes] = []
         """Records that did not come packed, or in a payload with some that did not: JSON objects."""
 
     def __len__(self) -> int:
-        return len(self.decisions) + len(self.ends) + len(self.lines)
+        return len(self.decisions) // 4 + len(self.ends) // 3 + len(self.lines)
 
 
 class Unreadable(ValueError):
@@ -172,7 +174,7 @@ class RecordReader:
                     if name.translate(None, _PLAIN):
                         break
                     out.append(self._end % (encode_float(at), name, n, status, received, sent, encode_float(duration)))
-                    ends.append((name, sent, at))
+                    ends += (name, sent, at)
                 elif kind == DECISION:
                     _, n, at, name, place, length = unpack_decision(payload, position)
                     start = position + DECISION_SIZE
@@ -182,7 +184,7 @@ class RecordReader:
                         break
                     rest = known.get(place) or self._circumstances(place)
                     out.append(self._decision % (encode_float(at), name, n, path, rest))
-                    decisions.append((name, path, rest, at))
+                    decisions += (name, path, rest, at)
                 elif kind == CIRCUMSTANCES and position == 0:
                     return after
                 else:

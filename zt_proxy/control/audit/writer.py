@@ -189,7 +189,7 @@ class AuditWriter:
         more = False
         size = 0
         pieces: list[bytes] = []
-        noted = Noted()
+        noted: list[Noted] = []
         head = self._chain.head
         try:
             for path, reader in list(self._readers.items()):
@@ -204,7 +204,8 @@ class AuditWriter:
                         damaged.append(path)
                         lines.append(self._note("ring-damaged", path, str(error)))
                         break
-                    texts = _texts(self._written_out[path], reader, payloads, last, noted)
+                    noted.append(Noted())
+                    texts = _texts(self._written_out[path], reader, payloads, last, noted[-1])
                     piece, head = extend_by(head, texts)
                     pieces.append(piece)
                     size += len(piece)
@@ -229,15 +230,18 @@ class AuditWriter:
         for reader in self._readers.values():
             reader.commit()
         self._let_go(damaged, finished)
-        self._tell(noted)
+        if self.watch is not None:
+            for batch in noted:
+                self._tell(self.watch, batch)
         return more
 
-    def _tell(self, noted: Noted) -> None:
-        if self.watch is not None and len(noted):
+    @staticmethod
+    def _tell(watch: Callable[[Noted], None], batch: Noted) -> None:
+        if len(batch):
             try:
-                self.watch(noted)
+                watch(batch)
             except Exception:
-                _log.exception("records not watched", records=len(noted))
+                _log.exception("records not watched", records=len(batch))
 
     def _let_go(self, damaged: list[Path], finished: list[Path]) -> None:
         """Of rings that cannot be read any more, and of those that were read to their end and have no writer."""
