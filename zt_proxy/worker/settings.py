@@ -12,7 +12,7 @@ from zt_proxy.core.session import Level
 from zt_proxy.policy.geo import OriginSettings
 from zt_proxy.policy.profile_spec import ProfileSpec
 from zt_proxy.policy.risk import RiskSettings
-from zt_proxy.policy.spec import RouteRules
+from zt_proxy.policy.spec import Condition, RouteRules
 
 
 class CertificateSettings(msgspec.Struct, frozen=True):
@@ -132,6 +132,47 @@ class PathSettings(msgspec.Struct, frozen=True):
     case_insensitive: bool = False
 
 
+class MaskSpec(msgspec.Struct, frozen=True):
+    """Values in answers of JSON that not everybody may see."""
+
+    name: str
+    fields: tuple[str, ...]
+    """Paths, as `protect.mask.paths` reads them."""
+    way: str = "fixed"
+    """What becomes of them: `remove`, `fixed`, `last4` or `hash`."""
+    value: str = ""
+    """With `fixed`: the JSON that takes their place; empty: something of the same kind that says nothing."""
+    applies: Condition | None = None
+    """Who is masked, and when: everybody for whom this is not known to be false. None: everybody."""
+    named_only: bool = False
+    """Only for requests whose rule names the mask. One that a rule names counts there whatever `applies` says."""
+    case_insensitive: bool = False
+    """ASCII letters of names match in either case."""
+    headers: tuple[str, ...] = ()
+    """Lower-case names of response headers that are left out as well."""
+
+
+class AnswerSettings(msgspec.Struct, frozen=True):
+    """What is done with answers of a route that has masks, for those whom they concern."""
+
+    limit: int = 1024 * 1024
+    """Bytes of an answer, decoded, that are held and looked into."""
+    pass_types: tuple[str, ...] = (
+        "image/*",
+        "font/*",
+        "text/css",
+        "text/javascript",
+        "application/javascript",
+        "text/html",
+        "application/wasm",
+    )
+    """Media types that are no data: passed on, unless the body begins like JSON."""
+    insecure_pass: bool = False
+    """Pass on what cannot be looked into; else it is refused."""
+    websocket: bool = False
+    """Let WebSockets through, into which nobody looks."""
+
+
 class RouteSettings(msgspec.Struct, frozen=True):
     name: str
     host: str
@@ -167,6 +208,9 @@ class RouteSettings(msgspec.Struct, frozen=True):
     """What the platform's requests mean; None: rules name methods and paths alone."""
     insecure_root_service_worker: bool = False
     """Let the app install a service worker over its whole origin, the way back from the sign-in included."""
+
+    masks: tuple[MaskSpec, ...] = ()
+    answers: AnswerSettings = AnswerSettings()
 
     def __repr__(self) -> str:
         """Without the shared secret: settings end up in logs and tracebacks."""

@@ -150,14 +150,14 @@ def request_lines(lines: list[bytes]) -> list[bytes]:
     for line in lines:
         name, value = field(line)
         if name == b"accept-encoding":
-            takes_gzip = takes_gzip or _takes_gzip(value)
+            takes_gzip = takes_gzip or takes_gzip(value)
         elif name not in CONDITIONS:
             kept.append(line)
     kept.append(b"Accept-Encoding: gzip, identity\r\n" if takes_gzip else b"Accept-Encoding: identity\r\n")
     return kept
 
 
-def _takes_gzip(value: bytes) -> bool:
+def takes_gzip(value: bytes) -> bool:
     """RFC 9110 §12.5.3: named, or meant by `*`, and not with a weight of nothing."""
     weights: dict[bytes, bool] = {}
     for each in value.lower().split(b","):
