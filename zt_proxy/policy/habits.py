@@ -24,7 +24,7 @@ FAILURE_LIFE = HOUR
 CELLS = 7 * 24
 HALF_LIFE = 60 * DAY
 """Seconds in which a sign-in comes to count half in the histogram of hours."""
-ENOUGH = 20.0
+ENOUGH = 10.0
 """Sign-ins (each by what it still counts) before an hour can be called unusual."""
 NEAR = 2
 """Hours to each side that count as the same time of day."""
