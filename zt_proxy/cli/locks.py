@@ -116,7 +116,7 @@ def lock(
     socket: Socket = None,
     effect: Annotated[Effect, typer.Option(help="What the lock does.")] = Effect.BLOCK,
     for_: Annotated[
-        str, typer.Option("--for", help="How long, such as 30m, 1h or 7d.  [default: 1h]", show_default=False)
+        str, typer.Option("--for", help="How long, such as 30m, 1h or 7d; 1h if not said.", show_default=False)
     ] = "",
     until_reviewed: Annotated[
         bool, typer.Option("--until-reviewed", help="Until somebody has looked into it and lifts it.")
