@@ -146,14 +146,14 @@ def varied(head: ResponseHead) -> ResponseHead:
 def request_lines(lines: list[bytes]) -> list[bytes]:
     """The header lines of a request for a document, so that its answer is a whole page in a coding known here."""
     kept: list[bytes] = []
-    takes_gzip = False
+    gzip = False
     for line in lines:
         name, value = field(line)
         if name == b"accept-encoding":
-            takes_gzip = takes_gzip or takes_gzip(value)
+            gzip = gzip or takes_gzip(value)
         elif name not in CONDITIONS:
             kept.append(line)
-    kept.append(b"Accept-Encoding: gzip, identity\r\n" if takes_gzip else b"Accept-Encoding: identity\r\n")
+    kept.append(b"Accept-Encoding: gzip, identity\r\n" if gzip else b"Accept-Encoding: identity\r\n")
     return kept
 
 
