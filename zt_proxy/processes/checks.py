@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from zt_proxy.control.operator.alerts import AlertList
 from zt_proxy.control.operator.locks import LockOrders
 from zt_proxy.control.operator.overview import Overview
+from zt_proxy.control.operator.people import PeopleList
+from zt_proxy.control.operator.server import Orders
 from zt_proxy.link.status import FleetReport
 from zt_proxy.processes.control import Control
 from zt_proxy.processes.private import Check
@@ -15,9 +18,13 @@ def overview_of(control: Control[Any], fleet: Callable[[], FleetReport]) -> Over
     return Overview(control.sessions, control.audit, control.link, control.clock, fleet, control.notes)
 
 
-def orders_of(control: Control[Any], overview: Overview) -> LockOrders:
-    """Locks as an operator orders them, checked against the configuration in force."""
-    return LockOrders(overview, control.locks, control.factors, lambda: control.settings)
+def orders_of(control: Control[Any], overview: Overview) -> tuple[Orders, ...]:
+    """What an operator orders and looks at; locks are checked against the configuration in force."""
+    return (
+        LockOrders(overview, control.locks, control.factors, lambda: control.settings),
+        AlertList(control.watch, control.clock),
+        PeopleList(control.judge.people, control.clock),
+    )
 
 
 def checks_of(control: Control[Any], overview: Overview) -> list[Check]:
@@ -29,5 +36,6 @@ def checks_of(control: Control[Any], overview: Overview) -> list[Check]:
         Check("every-worker", overview.missing_worker, advisory=True),
         Check("configuration", overview.refused_file, advisory=True),
         Check("revocation-lists", lambda: "; ".join(control.revocation.problems()), advisory=True),
+        Check("address-databases", lambda: "; ".join(control.judge.problems()), advisory=True),
         Check("providers", lambda: "; ".join(control.refresher.problems()), advisory=True),
     ]

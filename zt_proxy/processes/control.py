@@ -28,6 +28,8 @@ from zt_proxy.control.risk.judge import Judge, origins_of
 from zt_proxy.control.risk.people import KnownPeople
 from zt_proxy.control.session.manager import SessionManager, open_sessions
 from zt_proxy.control.settings import ControlSettings
+from zt_proxy.control.watch.manager import Watch
+from zt_proxy.control.watch.webhooks import Webhook
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.private import private_directory
@@ -64,11 +66,13 @@ class Front:
         revocation: list[Source],
         factors: Prepared,
         origins: Origins,
+        webhooks: list[Webhook],
     ) -> None:
         self.settings = settings
         self.revocation = revocation
         self.factors = factors
         self.origins = origins
+        self.webhooks = webhooks
         self._providers = providers
         self._runner = runner
 
@@ -109,6 +113,7 @@ class Control(Generic[L]):
         devices: KnownDevices,
         people: KnownPeople,
         locks: LockStore,
+        watch: Watch,
         audit: AuditWriter,
         keys: AssertionKeys,
         link: L,
@@ -124,6 +129,8 @@ class Control(Generic[L]):
         self.ring = ring
         self.link = link
         self.locks = LockManager(locks, link, audit.write, clock)
+        self.watch = watch
+        watch.use(self.locks)
         self.revocation = CrlWatcher(clock, settings.state_dir / "crl-numbers.json", link.revocation_lists)
         self.clock = clock
         self.refresher = Refresher(sessions.at_provider, clock)
@@ -147,13 +154,15 @@ class Control(Generic[L]):
         people = await KnownPeople.open(settings.state_dir, clock)
         locks = await LockStore.open(settings.state_dir)
         audit = AuditWriter(settings.audit, settings.runtime_dir, clock)
-        return cls(
-            settings, clock, ring, sessions, factors, devices, people, locks, audit, keys, connect(sessions, ring)
-        )
+        watch = await Watch.open(settings.watch, settings.state_dir, clock, audit, sessions.directory().groups_of)
+        link = connect(sessions, ring)
+        return cls(settings, clock, ring, sessions, factors, devices, people, locks, watch, audit, keys, link)
 
     async def start(self) -> None:
         """Serve the portal, write the log, keep the store in order."""
         await self.audit.start()
+        self.audit.watch = self.watch.take
+        self.watch.start()
         self.sessions.on_change(self.link.invalidate)
         self.sessions.note = self.audit.write
         self.sessions.at_provider.heard = self.judge.renewed
@@ -178,12 +187,14 @@ class Control(Generic[L]):
         closing = self.link.close()
         if closing is not None:
             await closing
+        await self.watch.finish()
         await self.sessions.close()
         await self.factors.close()
         await self.devices.close()
         await self.judge.close()
         await self.locks.close()
         await self.audit.stop()
+        await self.watch.stop()
 
     # ---- reload ----
 
@@ -208,7 +219,15 @@ class Control(Generic[L]):
         )
         revocation = await self.revocation.prepare(settings.revocation)
         origins = await asyncio.to_thread(origins_of, settings, self.judge.origins)
-        front = Front(settings, providers, PortalRunner(portal), revocation, prepare(settings.factors), origins)
+        front = Front(
+            settings,
+            providers,
+            PortalRunner(portal),
+            revocation,
+            prepare(settings.factors),
+            origins,
+            self.watch.prepare(settings.watch),
+        )
         try:
             await front.listen()
         except BaseException:
@@ -226,6 +245,7 @@ class Control(Generic[L]):
         self.sessions.configure(settings.session)
         self.factors.use(front.factors)
         self.judge.use(front.origins, settings.risk)
+        self.watch.adopt(settings.watch, front.webhooks)
         await self.sessions.tighten(before.settings if before is not None else None, settings)
         self.outbox.configure(settings.mail)
         self.keys.schedule(settings.assertion_rotation, settings.assertion_overlap)
@@ -247,7 +267,7 @@ class Control(Generic[L]):
 
     def notes(self) -> tuple[str, ...]:
         """What is not as it should be, though control does its work: no reason to send traffic elsewhere."""
-        return (*self.revocation.problems(), *self.refresher.problems(), *self.judge.problems())
+        return (*self.revocation.problems(), *self.refresher.problems(), *self.judge.problems(), *self.watch.problems())
 
     async def _rotate_keys(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import structlog
 import uvloop
 
+from zt_proxy.control.operator.alerts import WatchMetrics
 from zt_proxy.control.operator.metrics import AllMetrics
 from zt_proxy.control.operator.server import OperatorServer
 from zt_proxy.control.settings import ControlSettings
@@ -96,7 +97,7 @@ class ControlProcess:
                     await control.link.start()
                     self.overview = overview_of(control, lambda: self.fleet)
                     operator = self._operator = OperatorServer(
-                        settings.runtime_dir, self.overview, control.factors, orders_of(control, self.overview)
+                        settings.runtime_dir, self.overview, control.factors, *orders_of(control, self.overview)
                     )
                     await operator.start()
                     if self._begin.metrics is not None:
@@ -188,7 +189,12 @@ class ControlProcess:
         return self._listener(*message.metrics)
 
     def _listener(self, host: str, port: int) -> PrivateListener:
-        return PrivateListener(host, port, AllMetrics(self.overview), checks_of(self.control, self.overview))
+        return PrivateListener(
+            host,
+            port,
+            AllMetrics(self.overview, WatchMetrics(self.control.watch)),
+            checks_of(self.control, self.overview),
+        )
 
 
 def _worker_lives(runtime_dir: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from zt_proxy.config.build import Built
+from zt_proxy.control.operator.alerts import WatchMetrics
 from zt_proxy.control.operator.metrics import AllMetrics
 from zt_proxy.control.operator.server import OperatorServer
 from zt_proxy.core import logs
@@ -62,7 +63,7 @@ class Proxy:
         await worker.start()
         self.overview = overview_of(control, self.report)
         self.operator = OperatorServer(
-            built.control.runtime_dir, self.overview, control.factors, orders_of(control, self.overview)
+            built.control.runtime_dir, self.overview, control.factors, *orders_of(control, self.overview)
         )
         await self.operator.start()
         self.private = await self._private_listener(built)
@@ -73,7 +74,9 @@ class Proxy:
         if built.worker.metrics is None or self.control is None:
             return None
         private = PrivateListener(
-            *built.worker.metrics, AllMetrics(self.overview), checks_of(self.control, self.overview)
+            *built.worker.metrics,
+            AllMetrics(self.overview, WatchMetrics(self.control.watch)),
+            checks_of(self.control, self.overview),
         )
         await private.start()
         return private

@@ -5,7 +5,7 @@ starts at 0, which Prometheus understands of one series, not of a sum.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
@@ -21,8 +21,9 @@ _BUILD = "zt_build"
 class AllMetrics:
     """Call it for each scrape."""
 
-    def __init__(self, overview: Overview) -> None:
+    def __init__(self, overview: Overview, *more: Callable[[], Iterable[Metric]]) -> None:
         self._overview = overview
+        self._more = more
 
     async def __call__(self) -> list[Metric]:
         """A worker that does not answer is missing from this scrape; `zt_worker_up` says so."""
@@ -40,6 +41,7 @@ class AllMetrics:
             *(each.metric(name) for name, each in merged.items()),
             *self._of_workers([(state, families is not None) for state, families in answers]),
             *await self._of_control(),
+            *(metric for each in self._more for metric in each()),
         ]
 
     def _of_workers(self, states: Iterable[tuple[WorkerState, bool]]) -> list[Metric]:

@@ -6,6 +6,8 @@
     POST /sessions/revoke                            Order → Revoked
     /factors…                                        zt_proxy.control.operator.factors
     /locks…                                          zt_proxy.control.operator.locks
+    /alerts…                                         zt_proxy.control.operator.alerts
+    GET  /people?after=&limit=                       zt_proxy.control.operator.people
 
 Two locks: the file has mode 0600, and the kernel is asked who is at the other end (SO_PEERCRED), which also holds where
 somebody widened the mode or the folder's.
@@ -17,6 +19,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -25,7 +28,6 @@ from aiohttp import web
 from zt_proxy.control.factors.manager import Factors
 from zt_proxy.control.operator import answers
 from zt_proxy.control.operator.factors import FactorOrders
-from zt_proxy.control.operator.locks import LockOrders
 from zt_proxy.control.operator.overview import Overview, words
 from zt_proxy.control.operator.revoke import Ambiguous, Order, revoke
 from zt_proxy.control.session.directory import PAGE, Page
@@ -46,14 +48,20 @@ log = structlog.get_logger("zt_proxy.operator")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Orders(Protocol):
+    """Further routes of the socket."""
+
+    def add_to(self, app: web.Application) -> None: ...
+
+
 class OperatorServer:
     """`start` when control serves; `stop` before it ends."""
 
-    def __init__(self, directory: Path, overview: Overview, factors: Factors, locks: LockOrders) -> None:
+    def __init__(self, directory: Path, overview: Overview, factors: Factors, *orders: Orders) -> None:
         self.path = directory / SOCKET
         self._overview = overview
         self._factors = FactorOrders(overview, factors)
-        self._locks = locks
+        self._orders = orders
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -63,7 +71,8 @@ class OperatorServer:
         app.router.add_get("/sessions", self._sessions)
         app.router.add_post("/sessions/revoke", self._revoke)
         self._factors.add_to(app)
-        self._locks.add_to(app)
+        for orders in self._orders:
+            orders.add_to(app)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=GRACE)
         await runner.setup()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -37,6 +37,8 @@ class Listed(msgspec.Struct, frozen=True):
     """The browser that signed in, coarsely."""
     address: str = ""
     """Where it signed in from."""
+    groups: tuple[str, ...] = ()
+    """As the provider said last."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -89,6 +91,11 @@ class SessionDirectory:
         found = self._living(await self._store.rows((sid,)))
         return found[0] if found else None
 
+    async def groups_of(self, sid: str) -> frozenset[str]:
+        """Of the person of a session; none if it does not live."""
+        session = await self.one(sid)
+        return frozenset(session.groups) if session is not None else frozenset()
+
     async def name_old(self) -> None:
         """Give names to sessions that a version of the program stored which knew of none."""
         while rows := await self._store.unnamed(PAGE):
@@ -131,6 +138,7 @@ class SessionDirectory:
             hosts=hosts,
             device=record.arrival.label,
             address=record.arrival.address,
+            groups=tuple(sorted(who.groups)),
         )
 
 
