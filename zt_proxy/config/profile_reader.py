@@ -257,25 +257,25 @@ class Reader:
         return GraphQLTest(types, self._words(value, "operation"), self._words(value, "field"))
 
     def _object(self, item: Mapping, sources: set[str]) -> ObjectSpec | None:
-        """`KIND`, `KIND:NAME`, or `{kind, name}`."""
+        """`KIND`, `KIND:NAME`, or `{kind, name, owner}`."""
         value = item.get("object")
         if value is None:
             return None
         at = item.values_at["object"]
         if isinstance(value, Mapping):
-            self._known(value, ("kind", "name"))
-            kind, name = self._text(value, "kind", ""), self._text(value, "name", "")
+            self._known(value, ("kind", "name", "owner"))
+            kind, name, owner = (self._text(value, key, "") for key in ("kind", "name", "owner"))
         else:
-            kind, _, name = self._text(item, "object", "").partition(":")
+            (kind, _, name), owner = self._text(item, "object", "").partition(":"), ""
         if not _ID.fullmatch(kind):
             self._problems.error(at, f"`{kind}` is no kind of object", "a word such as `flow`")
-        for source in _SOURCE.findall(name):
+        for source in _SOURCE.findall(name + owner):
             if source.partition(".")[0] + "." * ("." in source) not in sources and source not in sources:
                 known = sorted(each.rstrip(".") for each in sources)
                 self._problems.error(
                     at, f"`{{{source}}}` is nothing that it has", choice(known), nearest(source, known)
                 )
-        return ObjectSpec(kind, name)
+        return ObjectSpec(kind, name, owner)
 
     # --- plain values -----------------------------------------------------------------------------------------------
 

@@ -22,8 +22,9 @@ from zt_proxy.policy.profile_tests import (
     act_of,
     fields_fit,
     joined,
-    object_name,
+    object_of,
     parameter_fits,
+    segment_text,
     tests_of,
     text_test,
 )
@@ -46,14 +47,14 @@ class _Later(Exception):
 class _Compiled:
     """One matcher with its tests and, where it names no object, its one answer."""
 
-    __slots__ = ("about_body", "about_headers", "act", "body", "general", "graphql", "headers", "query", "spec")
+    __slots__ = ("about_body", "act", "body", "bound", "captured", "general", "graphql", "headers", "query", "spec")
 
     def __init__(self, spec: MatcherSpec, sensitivities: Sequence[SensitivitySpec]) -> None:
         self.spec = spec
         self.query = tuple((test, text_test(test.values)) for test in spec.query)
         self.headers = tuple((test, text_test(test.values, folded=True)) for test in spec.headers)
         self.body = tuple((test, text_test(test.values)) for test in spec.body)
-        named = spec.object.name if spec.object is not None else ""
+        named = spec.object.name + spec.object.owner if spec.object is not None else ""
         self.graphql = (
             None
             if spec.graphql is None
@@ -61,10 +62,13 @@ class _Compiled:
                 text_test(values) for values in (spec.graphql.types, spec.graphql.operations, spec.graphql.fields)
             )
         )
-        self.about_headers = bool(self.headers)
         self.about_body = bool(self.body) or self.graphql is not None or "{body." in named
+        self.bound = bool(self.query or self.headers or self.about_body)
+        """Method and path alone do not tell whether it fits, or what it says."""
+        self.captured = named[1:-1] if named[1:-1].isidentifier() and named == f"{{{named[1:-1]}}}" else ""
+        """The object is called what this capture is, and nothing more is to be known for it."""
         self.general = not spec.paths or all(is_general(path) for path in spec.paths)
-        self.act = None if "{" in named else act_of(spec, named, sensitivities)
+        self.act = None if "{" in named else act_of(spec, object_of(spec.object, {}, None, None, None), sensitivities)
 
 
 class _Asked:
@@ -144,17 +148,21 @@ class Profile:
             ):
                 continue
             try:
-                if (tests or (spec.object and "{body." in spec.object.name)) and unread is None and not unreadable:
+                if (
+                    (tests or (spec.object and "{body." in spec.object.name + spec.object.owner))
+                    and unread is None
+                    and not unreadable
+                ):
                     unread = read_message(self._spec.messages_as, payload, text)
                 if tests and (unread is None or not fields_fit(unread, tests)):
                     continue
-                name = object_name(spec.object, {}, None, unread, None)
+                called = object_of(spec.object, {}, None, unread, None)
             except (ClientError, Ambiguous):
                 if unread is not None:  # it is JSON, and says what decides in two ways
                     return Act(matcher=spec.id, refused=True)
                 unreadable = True
                 continue
-            return act_of(spec, name, self._spec.sensitivities)
+            return act_of(spec, called, self._spec.sensitivities)
         if unreadable:
             return Act(refused=True)
         return None if self._spec.otherwise.message_as_opened else self._message
@@ -226,15 +234,21 @@ class Profile:
             captured = _captured(entry, path)
             if captured is None:
                 continue
+            if matcher.act is not None and not matcher.bound:
+                return matcher.act, matcher.general
             try:
-                if not _fits(matcher, asked):
+                if matcher.bound and not _fits(matcher, asked):
                     continue
                 if matcher.act is not None:
                     return matcher.act, matcher.general
-                name = object_name(matcher.spec.object, captured, asked.query, asked.body, asked.part)
+                called = (
+                    (segment_text(captured[matcher.captured]), "")
+                    if matcher.captured in captured
+                    else object_of(matcher.spec.object, captured, asked.query, asked.body, asked.part)
+                )
             except Ambiguous:
                 return Act(matcher=matcher.spec.id, refused=True), False
-            return act_of(matcher.spec, name, self._spec.sensitivities), matcher.general
+            return act_of(matcher.spec, called, self._spec.sensitivities), matcher.general
         if asked.websocket:
             return self._upgrade, True
         return (self._safe if method in SAFE_METHODS else self._unsafe), True

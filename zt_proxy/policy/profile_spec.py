@@ -60,6 +60,8 @@ class ObjectSpec(msgspec.Struct, frozen=True):
 
     kind: str
     name: str = ""
+    owner: str = ""
+    """Whose it is, made the same way."""
 
 
 class MatcherSpec(msgspec.Struct, frozen=True):

@@ -91,23 +91,49 @@ def tests_of(tests: tuple[FieldTest, ...]) -> tuple[tuple[FieldTest, Callable[[s
     return tuple((test, text_test(test.values)) for test in tests)
 
 
-def object_name(
+def segment_text(segment: bytes) -> str:
+    """A part of a path as the platform will understand it. Raises Ambiguous when it is too long for a name."""
+    if len(segment) > _MAX_NAME:
+        raise Ambiguous
+    text = segment.decode("latin-1")
+    return unquote(text) if b"%" in segment else text
+
+
+def object_of(
     spec: ObjectSpec | None,
     captured: dict[str, bytes],
     query: bytes | None,
     body: JsonBody | None,
     part: graphql.Part | None,
+) -> tuple[str, str]:
+    """Name and owner of the object; empty when a part of it is not there.
+
+    Raises Ambiguous, or ClientError for the body, when a platform might find another one.
+    """
+    if spec is None:
+        return "", ""
+    return (
+        _filled(spec.name, captured, query, body, part),
+        _filled(spec.owner, captured, query, body, part),
+    )
+
+
+def _filled(
+    template: str,
+    captured: dict[str, bytes],
+    query: bytes | None,
+    body: JsonBody | None,
+    part: graphql.Part | None,
 ) -> str:
-    """The name of the object; empty when a part of it is not there."""
-    if spec is None or "{" not in spec.name:
-        return "" if spec is None else spec.name
+    if "{" not in template:
+        return template
     missing = False
 
     def value(found: re.Match[str]) -> str:
         nonlocal missing
         source, inner = found[1], found[2]
         if inner is None:
-            text = unquote(captured.get(source, b"").decode("latin-1"))
+            text = segment_text(captured.get(source, b""))
         elif source == "query":
             texts = parameters(query, inner)
             if len(texts) > 1:
@@ -125,20 +151,22 @@ def object_name(
             raise Ambiguous
         return text
 
-    name = _SOURCE.sub(value, spec.name)
+    name = _SOURCE.sub(value, template)
     return "" if missing else name
 
 
-def act_of(spec: MatcherSpec | MessageSpec, name: str, sensitivities: Sequence[SensitivitySpec]) -> Act:
+def act_of(spec: MatcherSpec | MessageSpec, called: tuple[str, str], sensitivities: Sequence[SensitivitySpec]) -> Act:
+    """What a matcher says of a request whose object has this name and owner."""
+    name, owner = called
     kind = spec.object.kind if spec.object is not None else ""
     sensitivity = spec.sensitivity
-    if kind and sensitivities:
-        called = f"{kind}:{name}".lower()
+    if sensitivities and kind:
+        label = f"{kind}:{name}".lower()
         for entry in sensitivities:
-            if any(_pattern(wanted).fullmatch(called) for wanted in entry.objects):
+            if any(_pattern(wanted).fullmatch(label) for wanted in entry.objects):
                 sensitivity = _more(sensitivity, entry.level)
                 break
-    return Act(spec.action, kind, name, sensitivity, spec.changes, spec.id, spec.action is None)
+    return Act(spec.action, kind, name, sensitivity, spec.changes, spec.id, spec.action is None, owner)
 
 
 @lru_cache(1024)
