@@ -4,13 +4,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zt_proxy.worker.protect.mask import paths, ways
-from zt_proxy.worker.protect.mask.document import Editor, Unreadable
+from zt_proxy.worker.protect.mask.document import Editor
 
 NAMES = ["iban", "salary", "a", "b", "items", "IBAN", 'q"uote', "sl/ash", "comma,", "grün", "", "true", "1", "ib"]
 PATHS = [
@@ -31,9 +29,7 @@ PATHS = [
     "$..a..b",
 ]
 texts = st.one_of(st.text(max_size=12), st.sampled_from([*NAMES, '"iban":"x"', "\\", '\\"', "DE89370400440532013000"]))
-scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), texts
-)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), texts)
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -43,9 +39,7 @@ class Pairs(list[tuple[str, Any]]):
 names = st.one_of(st.sampled_from(NAMES), texts)
 documents = st.recursive(
     scalars,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=5), st.lists(st.tuples(names, inner), max_size=6).map(Pairs)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.lists(st.tuples(names, inner), max_size=6).map(Pairs)),
     max_leaves=30,
 )
 
@@ -97,12 +91,19 @@ def reference(value: Any, path: paths.Path, way: Callable[[bytes], bytes] | None
         inner = [(name, reference(each, path, way, ends(path, done, name))) for name, each in value]
         return Pairs([(name, each) for name, each in inner if each is not GONE])
     if isinstance(value, list):
-        return [each for each in (reference(each, path, way, ends(path, done, None)) for each in value) if each is not GONE]
+        return [
+            each for each in (reference(each, path, way, ends(path, done, None)) for each in value) if each is not GONE
+        ]
     return value
 
 
 def parsed(body: bytes) -> Any:
-    return json.loads(body, object_pairs_hook=Pairs, parse_float=lambda text: ("number", text), parse_int=lambda text: ("number", text))
+    return json.loads(
+        body,
+        object_pairs_hook=Pairs,
+        parse_float=lambda text: ("number", text),
+        parse_int=lambda text: ("number", text),
+    )
 
 
 def same(masked: Any, expected: Any) -> bool:
@@ -111,7 +112,12 @@ def same(masked: Any, expected: Any) -> bool:
         return masked in ("****", [], Pairs(), False, None, ("number", "0"))
     if isinstance(expected, list) and isinstance(masked, list) and type(expected) is type(masked):
         return len(expected) == len(masked) and all(map(same, masked, expected))
-    if isinstance(expected, tuple) and isinstance(masked, tuple) and isinstance(expected[0], str) and expected[0] != "number":
+    if (
+        isinstance(expected, tuple)
+        and isinstance(masked, tuple)
+        and isinstance(expected[0], str)
+        and expected[0] != "number"
+    ):
         return masked[0] == expected[0] and same(masked[1], expected[1])
     return masked == expected and type(masked) is type(expected)
 

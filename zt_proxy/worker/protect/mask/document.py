@@ -34,15 +34,14 @@ class Editor:
     def __init__(self, targets: Sequence[Target], folding: Sequence[Target] = ()) -> None:
         """`folding` are targets whose names match in either case (ASCII). Earlier ones count where two name a value."""
         ends = [_end(path) for path, _ in (*targets, *folding)]
-        quick, rest = [], []
+        quick: list[Target] = []
+        rest: list[Target] = []
         for target in targets:
             name = _quick_name(target[0])
             alone = name is not None and None not in ends and ends.count(name.lower()) == 1
             (quick if alone else rest).append(target)
         self._quick = [_Name(path[-1].name or "", way) for path, way in quick]
-        self._scanners = [
-            Scanner(each, folds=folds) for each, folds in ((rest, False), (list(folding), True)) if each
-        ]
+        self._scanners = [Scanner(each, folds=folds) for each, folds in ((rest, False), (list(folding), True)) if each]
 
     def edit(self, body: bytes, *, lines: bool = False) -> tuple[bytes, int]:
         """The document without what may not be seen, and how many values were masked. `lines`: one on each line.

@@ -20,6 +20,7 @@ class Way(NamedTuple):
     call: Callable[[bytes], bytes]
     shows: int | None = None
 
+
 STARS = b'"****"'
 SHOWN = 4
 LEAST = 8
@@ -27,7 +28,14 @@ LEAST = 8
 TAG = 12
 """Bytes of a hash, 24 hexadecimal digits."""
 
-_NEUTRAL = {ord('"'): STARS, ord("{"): b"{}", ord("["): b"[]", ord("t"): b"false", ord("f"): b"false", ord("n"): b"null"}
+_NEUTRAL = {
+    ord('"'): STARS,
+    ord("{"): b"{}",
+    ord("["): b"[]",
+    ord("t"): b"false",
+    ord("f"): b"false",
+    ord("n"): b"null",
+}
 
 
 def neutral(value: bytes) -> bytes:

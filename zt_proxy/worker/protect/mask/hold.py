@@ -1,0 +1,102 @@
+"""A body that is held back until it is known what it is: at most the route's limit, coded and decoded. No IO."""
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from zt_proxy.worker.protect.mask.answers import Answer, Kind
+from zt_proxy.worker.protect.mask.coding import Inflater
+from zt_proxy.worker.protect.mask.document import Unreadable
+
+SKIPPED = b" \t\r\n\0\xef\xbb\xbf\xfe\xff"
+"""Blanks, and the bytes of byte order marks; NUL, because without it UTF-16 shows its structure, too."""
+FIRST = 16
+"""Bytes behind leading blanks that show whether something is JSON."""
+FIRST_OF_SCRIPT = 512
+
+_JSON = re.compile(rb'\{["}]|\[(?:["{\[\]\-0-9]|true|false|null)')
+_GUARDED = re.compile(rb"\)\]\}|while\s*\(|for\s*\(\s*;\s*;|throw\b|\{\}\s*&&|/\*-secure-")
+"""What is put before JSON so that no other site can read it as a script."""
+_CALL = re.compile(rb"(?:\s|/\*[^*]*\*/|;)*(?:typeof\s+([\w$.\[\]'\"]+)\s*={2,3}[^&]{1,24}&&\s*)?([\w$.\[\]'\"]+)\s*\(")
+
+
+class Held:
+    """The body of one answer."""
+
+    def __init__(self, answer: Answer, limit: int, target: bytes) -> None:
+        """`target` is the request's: a script that calls a function named there is data for that function."""
+        self.answer = answer
+        self.parts: list[bytes] = []
+        self._limit = limit
+        self._target = target
+        self._size = 0
+        self._plain: list[bytes] = []
+        self._plain_size = 0
+        self._start = b""
+        """What it begins with, without what may stand between the tokens of JSON there."""
+        self._inflater = Inflater(answer.coding) if answer.coding else None
+        self._json = answer.kind in (Kind.JSON, Kind.LINES)
+
+    def feed(self, data: bytes) -> bool:
+        """The next bytes. True: the answer may pass, what is held first. Raises Unreadable."""
+        self.parts.append(data)
+        self._size += len(data)
+        if self._inflater is None:
+            self._keep(data)
+        else:
+            for piece in self._inflater.pieces(data):
+                self._keep(piece)
+                if self._plain_size > self._limit:
+                    break
+        if not self._json and self._passes(ended=False):
+            return True
+        if max(self._size, self._plain_size) > self._limit:
+            raise Unreadable("larger than the limit")
+        return False
+
+    def end(self) -> bytes | None:
+        """The body is complete: decoded, if it is JSON, or else None: it may pass. Raises Unreadable."""
+        if not self._size:
+            return None
+        if not self._json and self._passes(ended=True):
+            return None
+        if self._inflater is not None:
+            self._inflater.end()
+        return b"".join(self._plain)
+
+    def _keep(self, piece: bytes) -> None:
+        self._plain.append(piece)
+        self._plain_size += len(piece)
+        start = self._start
+        if self._json or len(start) >= FIRST_OF_SCRIPT:
+            return
+        piece = piece.replace(b"\0", b"")
+        if not start:
+            piece = piece.lstrip(SKIPPED)
+            start, piece = piece[:1], piece[1:]
+        if start in (b"{", b"["):
+            piece = piece.lstrip(SKIPPED)
+        self._start = start + piece[: FIRST_OF_SCRIPT - len(start)]
+
+    def _passes(self, *, ended: bool) -> bool:
+        """It is no JSON, and nothing that may hold any. Raises Unreadable for what may."""
+        start, script = self._start, self.answer.script
+        if not ended and len(start) < (FIRST_OF_SCRIPT if script else FIRST):
+            return False
+        if _GUARDED.match(start):
+            raise Unreadable("JSON behind a guard")
+        if _JSON.match(start):
+            self._json = True
+            return False
+        if script and self._called(start):
+            raise Unreadable("JSON within a call that the request names")
+        if self.answer.kind is Kind.UNKNOWN:
+            raise Unreadable("of a type that is neither JSON nor let pass")
+        return True
+
+    def _called(self, start: bytes) -> bool:
+        call = _CALL.match(start)
+        query = self._target.partition(b"?")[2]
+        if call is None or not query:
+            return False
+        values = {unquote_to_bytes(pair.partition(b"=")[2].replace(b"+", b" ")) for pair in query.split(b"&")}
+        return call[2] in values or (call[1] or b"") in values
