@@ -82,12 +82,25 @@ class Collector:
         line, column = at or START
         self._seen[Problem(self._file, line, column, severity, message, expected, hint)] = None
 
+    def take(self, problems: Iterable[Problem]) -> None:
+        """Problems of another file that this one names."""
+        self._seen.update(dict.fromkeys(problems))
+
     def has_errors(self) -> bool:
         return any(problem.severity is Severity.ERROR for problem in self._seen)
 
     def sorted(self) -> list[Problem]:
-        """In the order of the file."""
-        return sorted(self._seen, key=lambda problem: (problem.line, problem.column, problem.severity))
+        """In the order of the file, and after them those of files it names."""
+        return sorted(
+            self._seen,
+            key=lambda problem: (
+                problem.file != self._file,
+                problem.file,
+                problem.line,
+                problem.column,
+                problem.severity,
+            ),
+        )
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
