@@ -17,7 +17,7 @@ from zt_proxy.config.tree import Mapping, Sequence, parse, read_text
 NOT_BUILT = "not built yet"
 _ROUNDS = 50
 _REFERENCE = re.compile(r"\$\{(env|file):")
-_SECRET_KEYS = frozenset({"client_secret", "password", "value"})
+_SECRET_KEYS = frozenset({"client_secret", "password", "secret", "value"})
 _KINDS = {
     "string_type": "text",
     "int_type": "a whole number",
