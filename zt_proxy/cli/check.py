@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from zt_proxy.config import Problem
     from zt_proxy.config.requirements import Needs
     from zt_proxy.config.schema import Schema
-    from zt_proxy.config.schema_routes import Match, Rule
+    from zt_proxy.config.schema_rules import Match, Rule
 
 _EPILOG = """Examples:
 
@@ -93,7 +93,7 @@ def _show(problems: "list[Problem]") -> None:
 
 def _summary(schema: "Schema") -> None:
     """One screen: where it listens, who vouches, what is protected."""
-    from zt_proxy.config.requirements import needs_of
+    from zt_proxy.config.requirements import floors_of, needs_of
 
     for listener in schema.listen:
         typer.echo(f"listen    {listener.name:<14} {listener.address} (TLS {listener.tls.minimum} and up)")
@@ -104,7 +104,7 @@ def _summary(schema: "Schema") -> None:
         place = route.host + ("" if route.path == "/" else route.path)
         typer.echo(f"route     {route.name:<14} {place} → {route.upstream.url}" + _mode(route.mode))
         for rule in route.rules:
-            asked = _asked(needs_of(rule, route, schema.require))
+            asked = _asked(needs_of(rule, floors_of(schema, route)))
             typer.echo(f"  rule    {rule.id:<14} {_rule(rule)}{asked}{_mode(rule.mode)}")
     for name, integration in schema.integrations.items():
         scopes = (f"{_matched(scope)} on {scope.route}" for scope in integration.allow)

@@ -5,17 +5,27 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from zt_proxy.config import build_identity, build_machines, build_mfa, names, session_presets
+from zt_proxy.config import (
+    build_identity,
+    build_machines,
+    build_mfa,
+    build_policy,
+    build_risk,
+    build_watch,
+    check_profile,
+    names,
+    session_presets,
+)
 from zt_proxy.config.certificates import dns_names
 from zt_proxy.config.files import cores, files, references
 from zt_proxy.config.load import Loaded
-from zt_proxy.config.people import people_of
 from zt_proxy.config.problems import ConfigurationProblems, Problem, Severity
-from zt_proxy.config.requirements import needs_of
+from zt_proxy.config.profiles import load_profile
 from zt_proxy.config.schema import Listener, Schema
 from zt_proxy.config.schema_mail import Mail
-from zt_proxy.config.schema_routes import Match, Route, Rule, To
+from zt_proxy.config.schema_routes import Route
 from zt_proxy.config.secrets import resolve
 from zt_proxy.control.settings import (
     AppHost,
@@ -25,9 +35,7 @@ from zt_proxy.control.settings import (
     MailTls,
     SessionSettings,
 )
-from zt_proxy.core.session import Level
-from zt_proxy.core.types import Mode
-from zt_proxy.policy.spec import Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
+from zt_proxy.policy.spec import RuleSpec
 from zt_proxy.worker.settings import (
     CertificateSettings,
     LimitSettings,
@@ -92,11 +100,16 @@ def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
         ring_bytes=schema.audit.ring,
         integrations=build_machines.integrations(schema),
         rate_shares=max(1, workers),
+        origins=build_policy.origins(schema, folders.path),
+        risk=build_risk.risk(schema),
     )
     log = LogSettings(schema.log.format, schema.log.level)
     control = _control(loaded, schema, portal, folders, routes)
+    control = replace(control, integrations=tuple(one.name for one in worker.integrations))
+    worker = replace(worker, strongest=build_mfa.strongest(control.providers, control.factors))
     variables = tuple(sorted({each.name for each in references(schema) if each.kind == "env"}))
-    return Built(worker, control, log, warnings, workers, files(loaded.path, schema, worker, control), variables)
+    watched = {*files(loaded.path, schema, worker, control), *check_profile.files(schema, loaded.base)}
+    return Built(worker, control, log, warnings, workers, tuple(sorted(watched)), variables)
 
 
 class _Folders:
@@ -188,6 +201,9 @@ def _control(
         assertion_overlap=schema.assertion.overlap,
         revocation=build_machines.revocation(schema, folders.path),
         insecure=tuple(insecure_switches(schema)),
+        origins=build_policy.origins(schema, folders.path),
+        risk=build_risk.risk(schema),
+        watch=build_watch.watch(schema, loaded.base),
     )
 
 
@@ -215,6 +231,9 @@ def insecure_switches(schema: Schema) -> list[str]:
     ]
     if schema.mail is not None and schema.mail.tls == "insecure_none":
         on.append("mail.tls.insecure_none")
+    on += build_watch.insecure(schema)
+    if schema.geoip.insecure_origin_header is not None:
+        on.append("geoip.insecure_origin_header")
     on += [
         f"routes.{route.name}.insecure_root_service_worker"
         for route in schema.routes
@@ -234,19 +253,12 @@ def _route(
     host = names.join(*names.public_host(route.host, portal_port))
     paths = route.paths
     secret = route.shared_secret
-    folds = paths.case == "insensitive"
     return RouteSettings(
         name=route.name,
         host=host,
         prefix=names.prefix(route.path).encode("ascii"),
         upstream=_upstream(route, path),
-        rules=RouteRules(
-            route.name,
-            (*(spec for rule in route.rules for spec in _rule(rule, route, schema)), *scopes),
-            folds,
-            Mode(route.mode),
-            route.provider or "",
-        ),
+        rules=build_policy.route_rules(route, schema, scopes),
         audience=route.audience or f"https://{host}",
         strip_prefix=route.strip_prefix,
         preserve_host=route.preserve_host,
@@ -255,7 +267,7 @@ def _route(
             double_slash=paths.double_slash == "allow",
             parameters=paths.parameters == "allow",
             encoded_delimiters=paths.encoded_delimiters == "allow",
-            case_insensitive=folds,
+            case_insensitive=paths.case == "insensitive",
         ),
         body_limit=route.body_limit if route.body_limit is not None else schema.limits.body,
         idle_timeout=route.session.idle,
@@ -269,6 +281,7 @@ def _route(
         machines_only=route.machines_only,
         helper=route.helper == "inject",
         insecure_root_service_worker=route.insecure_root_service_worker,
+        profile=load_profile(route.profile, path("")) if route.profile else None,
     )
 
 
@@ -285,48 +298,3 @@ def _upstream(route: Route, path: Callable[[str], Path]) -> UpstreamSettings:
         idle_timeout=chosen.idle_timeout,
         max_connections=chosen.max_connections,
     )
-
-
-def _rule(rule: Rule, route: Route, schema: Schema) -> tuple[RuleSpec, ...]:
-    """One rule; two, when it is for people and integrations and asks people for something: machines prove nothing."""
-    denies = rule.deny is not None
-    to = rule.to or To()
-    needs = needs_of(rule, route, session_presets.floor(schema))
-    people = people_of(to, route, schema)
-    spec = RuleSpec(
-        id=rule.id,
-        effect=RuleEffect.DENY if denies else RuleEffect.ALLOW,
-        audience=Audience.PUBLIC if rule.to is None and denies else Audience(to.word or "matching"),
-        matches=tuple(_match(match) for match in (rule.deny if denies else rule.allow) or ()),
-        users=people.either,
-        people=people.subjects,
-        emails=people.emails,
-        providers=tuple(to.providers),
-        groups=tuple(to.groups),
-        claims={name: tuple(values) for name, values in to.claims.items()},
-        integrations=tuple(to.integrations),
-        reauth=needs.reauth,
-        once=needs.once,
-        level=needs.level,
-        mode=Mode(rule.mode),
-    )
-    if not (needs.asks and to.integrations):
-        return (spec,)
-    replace = msgspec.structs.replace
-    machines = replace(
-        spec,
-        users=(),
-        people=(),
-        emails=(),
-        providers=(),
-        groups=(),
-        claims={},
-        reauth=None,
-        once=False,
-        level=Level.SINGLE,
-    )
-    return (replace(spec, integrations=()), machines)
-
-
-def _match(match: Match) -> RequestMatch:
-    return RequestMatch(tuple(match.methods or ()), tuple(match.paths or ()))

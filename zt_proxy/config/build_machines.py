@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from zt_proxy.config.build_policy import request_match
 from zt_proxy.config.schema import Listener, Schema
 from zt_proxy.config.schema_machines import CertificateMatch, Integration
 from zt_proxy.control.settings import RevocationSource
@@ -61,9 +62,7 @@ def scopes(integrations: Iterable[tuple[str, Integration]]) -> dict[str, list[Ru
     for name, one in integrations:
         matches: dict[str, list[RequestMatch]] = {}
         for scope in one.allow:
-            matches.setdefault(scope.route, []).append(
-                RequestMatch(tuple(scope.methods or ()), tuple(scope.paths or ()))
-            )
+            matches.setdefault(scope.route, []).append(request_match(scope))
         for route, allowed in matches.items():
             found.setdefault(route, []).append(
                 RuleSpec(

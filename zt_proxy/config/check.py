@@ -16,12 +16,13 @@ from zt_proxy.config.load import Loaded
 from zt_proxy.config.problems import Collector, Mark, Problem
 from zt_proxy.config.schema import Schema
 from zt_proxy.config.schema_base import Model
+from zt_proxy.config.schema_when import When
 from zt_proxy.config.secrets import SecretReference, resolve
 from zt_proxy.core.clock import Clock, SystemClock
 
 T = TypeVar("T")
 
-MAY_BE_ZERO = frozenset({"request_timeout", "rate_grace", "drain", "minimum_rate", "max_age", "form_limit"})
+MAY_BE_ZERO = frozenset({"learn", "request_timeout", "rate_grace", "drain", "minimum_rate", "max_age", "form_limit"})
 EXPIRY_WARNING = timedelta(days=14)
 
 
@@ -39,6 +40,10 @@ class Checking(msgspec.Struct):
     leaves: list[Leaf] = []
     all_leaves_known: bool = True
     binds: list[tuple[str, int]] = []
+    levels: dict[str, When] = {}
+    """Access levels that can be built; those with a problem, and those that rest on them, are not here."""
+    unclear: set[int] = set()
+    """`id` of rules whose `when` has a problem."""
 
     def attempt(self, at: Mark | None, read: Callable[..., T], *arguments: object) -> T | None:
         """What `read` gives; None, with its ValueError told as an error, when it refuses."""
@@ -86,9 +91,13 @@ def check(loaded: Loaded, clock: Clock | None = None) -> list[Problem]:
         check_identity,
         check_machines,
         check_mfa,
+        check_policy,
+        check_profile,
+        check_risk,
         check_routes,
         check_rules,
         check_session,
+        check_watch,
     )
 
     problems = Collector(loaded.path, loaded.problems)
@@ -101,8 +110,12 @@ def check(loaded: Loaded, clock: Clock | None = None) -> list[Problem]:
             check_identity,
             check_mfa,
             check_routes,
+            check_profile,
+            check_policy,
+            check_risk,
             check_rules,
             check_machines,
+            check_watch,
         )
         for part in parts:
             part.check(checking)

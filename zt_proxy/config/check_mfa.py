@@ -5,7 +5,7 @@ import uuid
 from zt_proxy.config import names
 from zt_proxy.config.certificates import check_authorities
 from zt_proxy.config.check import Checking
-from zt_proxy.config.requirements import LEVELS, needs, needs_of
+from zt_proxy.config.requirements import LEVELS, floors_of, needs, needs_of
 from zt_proxy.config.schema_mfa import Passkeys
 from zt_proxy.config.session_presets import floor
 from zt_proxy.core.session import Level
@@ -47,7 +47,7 @@ def _beyond_codes(checking: Checking) -> None:
     else:
         for route in schema.routes:
             for rule in route.rules:
-                if needs_of(rule, route, floor(schema)).level is Level.PHISHING_RESISTANT:
+                if needs_of(rule, floors_of(schema, route)).level is Level.PHISHING_RESISTANT:
                     at = rule.at("require") if rule.written("require") else route.at("require")
                     problems.error(at, message, "`provider` or `passkey` in `accept`")
 

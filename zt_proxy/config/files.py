@@ -10,8 +10,8 @@ from zt_proxy.config.schema_base import Model
 from zt_proxy.config.secrets import SecretReference
 
 _MADE_BY_THE_PROXY = frozenset({"socket", "state_dir", "runtime_dir", "directory"})
-_WATCHED_BY_CONTROL = frozenset({"crl", "crls"})
-"""Revocation lists change without the configuration; control reads them on its own."""
+_WATCHED_BY_CONTROL = frozenset({"crl", "crls", "country_database", "asn_database"})
+"""Revocation lists and address databases change without the configuration; control reads them on its own."""
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 

@@ -2,12 +2,15 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from zt_proxy.worker.settings import UpstreamSettings
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Folder = Callable[[str], Path]
+"""Where a path of the file leads; relative ones start at its folder."""
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 

@@ -5,7 +5,8 @@ from collections.abc import Collection
 import msgspec
 
 from zt_proxy.config.schema import Schema
-from zt_proxy.config.schema_routes import Route, To
+from zt_proxy.config.schema_routes import Route
+from zt_proxy.config.schema_rules import To
 
 
 class People(msgspec.Struct, frozen=True):
@@ -20,12 +21,15 @@ class People(msgspec.Struct, frozen=True):
     """Places in `users` of subjects of nobody knows which provider."""
 
 
-def people_of(to: To, route: Route, schema: Schema) -> People:
-    """Read `users`: an address, `PROVIDER:SUBJECT`, or a subject alone where the provider is certain."""
+def people_of(to: To, route: Route | None, schema: Schema) -> People:
+    """Read `users`: an address, `PROVIDER:SUBJECT`, or a subject alone where the provider is certain.
+
+    `route`: where the rule counts; None: on several.
+    """
     providers = schema.identity.providers
     if len(providers) <= 1:
         return People(either=tuple(to.users))
-    certain = _certain(to.providers or ([route.provider] if route.provider else []))
+    certain = _certain(to.providers or ([route.provider] if route is not None and route.provider else []))
     subjects: list[tuple[str, str]] = []
     emails: list[str] = []
     unclear: list[int] = []

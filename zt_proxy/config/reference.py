@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from zt_proxy.config import units
+from zt_proxy.config import schema_when, units
 from zt_proxy.config.load import inner
 from zt_proxy.config.schema import Schema
 from zt_proxy.config.schema_base import Model
@@ -38,6 +38,8 @@ _WITH_UNITS: dict[Any, str] = {
     units.rate: "rate",
     units.frequency: "frequency",
     units.end_of: "date",
+    schema_when.one_or_list: "text or list of text",
+    schema_when.one_or_list_in_each: "mapping of name to text or list of text",
 }
 
 
@@ -64,8 +66,10 @@ def _respell(written: dict[str, Any]) -> None:
 def markdown() -> str:
     """The text of docs/reference/configuration.md."""
     parts = [_HEAD]
-    for path, model in _models():
-        parts.append(f"\n## {f'`{path}`' if path else 'Top level'}\n\n{cleandoc(model.__doc__ or '')}\n")
+    for paths, model in _models():
+        path, *others = paths
+        also = f"\n\nThe same at {', '.join(f'`{other}`' for other in others)}." if others else ""
+        parts.append(f"\n## {f'`{path}`' if path else 'Top level'}\n\n{cleandoc(model.__doc__ or '')}{also}\n")
         parts.append("| key | value | default | meaning |\n|---|---|---|---|")
         for name, field in model.model_fields.items():
             meaning = " ".join((field.description or "").split()).replace("|", "\\|")
@@ -76,12 +80,16 @@ def markdown() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _models() -> Iterator[tuple[str, type[Model]]]:
-    """Every mapping with its path, in the order of the file."""
+def _models() -> Iterator[tuple[list[str], type[Model]]]:
+    """Every mapping, with the places where it may stand, in the order of the file."""
     waiting: list[tuple[str, type[Model]]] = [("", Schema)]
+    places: dict[type[Model], list[str]] = {}
     while waiting:
         path, model = waiting.pop(0)
-        yield path, model
+        if model in places:  # also a condition within a condition, which never ends
+            places[model].append(path)
+            continue
+        places[model] = [path]
         below = []
         for name, field in model.model_fields.items():
             found = _model_in(field.annotation)
@@ -89,6 +97,7 @@ def _models() -> Iterator[tuple[str, type[Model]]]:
                 suffix, child = found
                 below.append((f"{path}.{field.alias or name}{suffix}".removeprefix("."), child))
         waiting = [*below, *waiting]
+    return iter([(paths, model) for model, paths in places.items()])
 
 
 def _model_in(annotation: Any) -> tuple[str, type[Model]] | None:

@@ -10,7 +10,12 @@ from zt_proxy.config.schema_base import Duration, Model, Rate, Size, TlsVersion
 from zt_proxy.config.schema_identity import Identity
 from zt_proxy.config.schema_machines import ClientCertificates, Integration, also_alone, one_or_many
 from zt_proxy.config.schema_mail import Mail
-from zt_proxy.config.schema_routes import Require, Route
+from zt_proxy.config.schema_policy import Attributes, BreakGlass, GeoIp, Role, RouteGroup
+from zt_proxy.config.schema_risk import Risk
+from zt_proxy.config.schema_routes import Route
+from zt_proxy.config.schema_rules import Require, Rule
+from zt_proxy.config.schema_watch import Alerts, Watch
+from zt_proxy.config.schema_when import Named, When
 
 
 class Certificate(Model):
@@ -168,9 +173,7 @@ class Log(Model):
 class Schema(Model):
     """The top level of the file."""
 
-    later: ClassVar[frozenset[str]] = frozenset(
-        {"networks", "access_levels", "admin", "egress", "watch", "alerts", "forward_auth", "redis"}
-    )
+    later: ClassVar[frozenset[str]] = frozenset({"admin", "egress", "forward_auth", "redis"})
 
     version: Literal[1]
     """Version of this format."""
@@ -184,6 +187,30 @@ class Schema(Model):
     """What is protected. Of the routes of a host the one with the longest matching `path` serves a request."""
     require: Require = Require()
     """What every rule of every route asks of people at least."""
+    mode: Literal["enforce", "report"] = "enforce"
+    """`report`: what rules decide is recorded, on every route, without an effect on whoever signed in."""
+    stage: Literal["identity", "least-privilege", "monitor"] | None = None
+    """How far the roll-out is. `identity`: people sign in with a second factor, rules report. `least-privilege`: rules
+    are enforced, what watches over use reports. `monitor`, or left out: everything as it is written."""
+    networks: Named = {}
+    """Networks by name, for conditions and for what is usual: `office`, `home` and `hosting` are known to the reckoning
+    of risk."""
+    geoip: GeoIp = GeoIp()
+    """Where addresses are."""
+    risk: Risk = Risk()
+    """How unusual sign-ins and requests look."""
+    attributes: Attributes = Attributes()
+    """Which claims say what about a person."""
+    roles: dict[str, Role] = {}
+    """Roles by name, beside those that providers name."""
+    access_levels: dict[str, When] = {}
+    """Conditions by name, for `when: {access_level: NAME}`."""
+    rules: list[Rule] = []
+    """Rules of the organisation, on every route and for integrations too. They deny; only routes allow."""
+    route_groups: dict[str, RouteGroup] = {}
+    """What several routes have in common, by name."""
+    break_glass: BreakGlass | None = None
+    """Left out: nobody may do what rules deny."""
     integrations: dict[str, Integration] = {}
     """Machines that come in by client certificate, by name."""
     state_dir: str = "state"
@@ -194,6 +221,10 @@ class Schema(Model):
     """How long a sign-in lasts."""
     mail: Mail | None = None
     """Left out: no mail is sent, and everything else works."""
+    watch: Watch = Watch()
+    """What people do, against what they usually do."""
+    alerts: Alerts = Alerts()
+    """Where alerts go."""
     assertion: Assertion = Assertion()
     """The key that signs the identity header."""
     trusted_proxies: list[str] = []

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from zt_proxy.config import units
 from zt_proxy.config.schema_base import Model
-from zt_proxy.config.schema_routes import Match
+from zt_proxy.config.schema_rules import Match
 from zt_proxy.config.tree import Mapping
 
 

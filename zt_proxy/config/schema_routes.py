@@ -1,16 +1,14 @@
-"""Routes and rules: what is protected, and who may do what."""
+"""Routes: what is protected. Who may do what there is in `schema_rules`."""
 
 # ruff: noqa: RUF012 - pydantic copies defaults for every model
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema
+from pydantic import BeforeValidator, Field
 
-from zt_proxy.config.schema_base import Duration, Model, Reauth, SecretText, Size
+from zt_proxy.config.schema_base import Duration, Model, SecretText, Size
+from zt_proxy.config.schema_rules import Require, Rule
 from zt_proxy.config.tree import Mapping
-
-NO_ACTIONS = "actions need a profile, which is not built yet"
-_WORDS = {"public": "public", "anyone-signed-in": "anyone-signed-in"}
 
 
 class Upstream(Model):
@@ -82,55 +80,6 @@ class SharedSecret(Model):
     """`${env:NAME}` or `${file:PATH}`."""
 
 
-class Match(Model):
-    """Requests by method and path. A key left out means any."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"action", "actions", "query", "headers", "body", "fields"})
-
-    methods: list[str] | None = None
-    """Upper-case methods."""
-    paths: list[str] | None = None
-    """Path templates over the full path, as the client sees it, also with `strip_prefix`."""
-
-
-class To(Model):
-    """Whom a rule is for. Any one of `users`, `groups` or `integrations` is enough; every claim named must fit as well,
-    for people."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"roles", "devices", "services", "access_level"})
-
-    groups: list[str] = []
-    """Groups, exactly as the provider spells them."""
-    users: list[str] = []
-    """Verified e-mail addresses, or subjects (`sub`); with several providers a subject is written `PROVIDER:SUBJECT`,
-    unless `providers` or the route's `provider` says whose it is."""
-    providers: list[str] = []
-    """Whose people the rule is for; left out: every provider's. It narrows the rest, and alone means all of them."""
-    claims: dict[str, list[str]] = {}
-    """ID-token claims and the values of which one is needed; name them in the provider's `claims` too."""
-    integrations: list[str] = []
-    """Names of integrations: to `deny` them what their own `allow` gives, or to allow them more."""
-    _word: str = PrivateAttr("")
-
-    @property
-    def word(self) -> str:
-        """`public` or `anyone-signed-in` when the rule says so instead of a mapping."""
-        return self._word
-
-
-class Require(Model):
-    """What must be shown on top of the sign-in. At the top level it is a floor for every rule, on a route for the
-    route's: what is below may ask for more, never for less. People alone are asked: integrations have no session, and
-    rules for `public` and those that deny ask nothing."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"justify", "approve", "device", "access_level"})
-
-    mfa: Literal["single", "multi", "phishing-resistant"] | None = None
-    """How strong the proof has to be: the sign-in's own, or one made for this rule since."""
-    reauth: Reauth | None = None
-    """The proof may be no older; the person is asked anew. `once`: a proof for each request, good for nothing else."""
-
-
 def _upstream(value: Any) -> Any:
     if isinstance(value, str):
         return {"url": value}
@@ -139,107 +88,11 @@ def _upstream(value: Any) -> Any:
     return value
 
 
-def _matches(value: Any) -> Any:
-    if value == "all":
-        return [Match()]
-    if isinstance(value, str):
-        raise ValueError(
-            f"`{value}` is not a list of matches; {NO_ACTIONS}; write `all` or a list of {{methods, paths}}"
-        )
-    return value
-
-
-def _match(value: Any) -> Any:
-    if isinstance(value, str):
-        raise ValueError(f"`{value}`: {NO_ACTIONS}; expected {{methods: […], paths: […]}}")
-    if isinstance(value, Mapping) and not value and not value.damaged:
-        raise ValueError("an empty match; write `all` instead of the list to mean every request")
-    return value
-
-
-def _to(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value not in _WORDS:
-        raise ValueError(
-            f"`{value}` is nobody known; expected `public`, `anyone-signed-in` or a mapping of groups, users, claims"
-        )
-    to = To()
-    to._word = value
-    return to
-
-
-_MATCH_SCHEMA = {
-    "oneOf": [
-        {"const": "all"},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "minProperties": 1,
-                "properties": {
-                    "methods": {"type": "array", "items": {"type": "string"}},
-                    "paths": {"type": "array", "items": {"type": "string"}},
-                },
-            },
-        },
-    ]
-}
-Matches = Annotated[
-    list[Annotated[Match, BeforeValidator(_match)]], BeforeValidator(_matches), WithJsonSchema(_MATCH_SCHEMA)
-]
-_TO_SCHEMA = {
-    "oneOf": [
-        {"enum": sorted(_WORDS)},
-        {
-            "type": "object",
-            "additionalProperties": False,
-            "minProperties": 1,
-            "properties": {
-                "groups": {"type": "array", "items": {"type": "string"}},
-                "users": {"type": "array", "items": {"type": "string"}},
-                "providers": {"type": "array", "items": {"type": "string"}},
-                "integrations": {"type": "array", "items": {"type": "string"}},
-                "claims": {
-                    "type": "object",
-                    "additionalProperties": {"type": "array", "items": {"type": "string"}},
-                },
-            },
-        },
-    ]
-}
-
-
-class Rule(Model):
-    """One rule: `allow` or `deny`, never both. Deny beats allow; what no rule allows is denied."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"when", "risk", "mask", "limits", "obligations"})
-
-    id: str
-    """Name of the rule in decisions and on the denied page; unique within the route."""
-    allow: Matches | None = None
-    """`all`, or a list of matches."""
-    deny: Matches | None = None
-    """`all`, or a list of matches."""
-    to: Annotated[To, BeforeValidator(_to), WithJsonSchema(_TO_SCHEMA)] | None = None
-    """`public`, `anyone-signed-in`, or `{groups, users, claims, integrations}`. A `deny` without it is for everyone,
-    integrations included, and one for `anyone-signed-in` too; an `allow` for that word is for people alone."""
-    require: Require = Require()
-    """What must be shown on top of the sign-in."""
-    mode: Literal["enforce", "report", "off"] = "enforce"
-    """`report`: evaluated and recorded, without an effect."""
-    insecure_allow_everyone: bool = False
-    """Needed on a rule that lets anyone do anything."""
-
-
 class Route(Model):
     """A host, or a path of it, and the platform behind."""
 
     later: ClassVar[frozenset[str]] = frozenset(
         {
-            "profile",
             "mask",
             "networks",
             "access_level",
@@ -260,6 +113,11 @@ class Route(Model):
     """Path prefix; matches whole segments."""
     upstream: Annotated[Upstream, BeforeValidator(_upstream)]
     """The platform: a URL, or a mapping with more to say."""
+    profile: str | None = None
+    """What requests mean on this platform: the name of a profile that comes along, or a YAML file (it ends in `.yaml`).
+    Rules that name actions or objects need it."""
+    group: str | None = None
+    """Name under `route_groups`, whose `require` and `rules` count here as well."""
     rules: list[Rule] = []
     """Who may do what; nothing matched is denied."""
     provider: str | None = None
@@ -293,5 +151,6 @@ class Route(Model):
     """Let the app install a service worker over its whole origin; it could then read the codes of a sign-in."""
     body_limit: Size | None = None
     """Largest request body; left out: `limits.body`."""
-    mode: Literal["enforce", "report"] = "enforce"
-    """`report`: decisions of all rules are recorded, without an effect."""
+    mode: Literal["enforce", "report", "off"] = "enforce"
+    """`report`: decisions of all rules are recorded, without an effect on whoever signed in. `off`: no rule counts, so
+    everything is denied."""

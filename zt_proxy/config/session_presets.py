@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from zt_proxy.config.schema import Schema, Session
-from zt_proxy.config.schema_routes import Require
+from zt_proxy.config.schema_rules import Require
 from zt_proxy.core.session import Level
 
 

@@ -10,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet
 
 from zt_proxy.core.clock import ManualClock
 
@@ -63,6 +65,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "token_uri": "https://oauth2.googleapis.com/token",
     }
     (folder / "google.json").write_text(json.dumps(account))
+    for name, record in (("country", {"country": {"iso_code": "DE"}}), ("asn", {"autonomous_system_number": 3320})):
+        writer = MMDBWriter(database_type=f"Test-{name.upper() if name == 'asn' else 'Country'}")
+        writer.insert_network(IPSet(["192.0.2.0/24"]), record)
+        writer.to_db_file(str(folder / f"{name}.mmdb"))
     return folder
 
 

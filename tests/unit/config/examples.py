@@ -51,7 +51,7 @@ identity:
       amr: {phishing-resistant: [fido]}
       amr_values: [hwk]
       groups_claim: roles
-      claims: [department]
+      claims: [department, dept, site, level]
       ca: certs/ca.pem
       client_auth: private_key_jwt
       algorithms: [ES256]
@@ -80,7 +80,22 @@ mail:
   password: "${env:ZT_TEST_SECRET}"
   ca: certs/ca.pem
   timeout: 5s
-require: {mfa: multi, reauth: 2h}
+require: {mfa: multi, reauth: 2h, justify: true}
+mode: report
+stage: identity
+networks: {office: [192.0.2.0/24, "2001:db8::/32"], hosting: 198.51.100.0/24}
+geoip: {country: certs/country.mmdb, asn: certs/asn.mmdb, insecure_origin_header: X-Test-Country}
+attributes: {department: dept, location: site, clearance: level}
+roles:
+  releaser: {groups: [releasers], users: [rita@example.com], when: {department: ops}}
+access_levels:
+  managed: {any: [{network: office}, {all: [{device_known: true}, {level: phishing-resistant}]}]}
+  calm: {access_level: managed, not: {risk: {at_least: high}}}
+break_glass: {accounts: [root@example.com], for: 2h}
+rules:
+  - {id: org-no-keys, deny: [{paths: ["/**/keys"]}], when: {country: [KP]}}
+route_groups:
+  lowcode: {require: {mfa: multi}, rules: [{id: group-no-abroad, deny: [export], when: {not: {country: [DE, FR]}}}]}
 assertion: {rotation: 7d, overlap: 2h}
 trusted_proxies: [10.0.0.0/8, 192.0.2.7]
 limits:
@@ -134,9 +149,46 @@ routes:
     body_limit: 100MB
     require: {mfa: phishing-resistant, reauth: 1h}
     mode: report
+    profile: node-red
+    group: lowcode
     rules:
+      - id: deploy
+        allow: [view, "manage-*", {action: deploy, objects: "flow:*"}, {actions: [build, use], methods: [POST]}]
+        to: {roles: [releaser]}
+        when:
+          access_level: managed
+          user: "*@example.com"
+          group: [releasers, makers]
+          role: releaser
+          claim: {department: [x]}
+          department: [ops]
+          location: Berlin
+          network: office
+          country: [DE, FR]
+          asn: [3320, AS64496]
+          time: {days: [mon-thu, fri], from: "08:00", to: "18:00", zone: Europe/Berlin}
+          device_known: true
+          level: multi
+          auth_age: {at_most: 8h, at_least: 1s}
+          provider: corp
+          risk: {at_most: medium, at_least: low}
+          sensitivity: {at_most: confidential, at_least: internal}
+          clearance: sufficient
+          owner: self
+          method: [POST]
+          path: /app/flows/**
+          header: {X-Reason: [a, "b*"]}
+          action: [deploy, "manage-*"]
+          object: "flow:*"
+          changes: deployment
+          cel: "true"
+        require: {approve: {users: [ann@example.com], groups: [leads], for: 12h}}
+        limit: {requests: 100, bytes: 50MB, per: 1h}
+        notify: true
+        mode: report
+        since: 2026-10-01
       - {id: all, allow: all, to: {users: [ann@example.com, "keys:4711"], providers: [corp], groups: [staff], claims: {department: [x, y]}}, mode: "off"}
-      - {id: no, deny: all}
+      - {id: no, deny: all, when: {network: hosting}}
       - {id: not-there, deny: [{paths: [/app/secret]}], to: {integrations: [crm-sync]}}
   - {name: sock, host: app.example.com, upstream: "unix:/run/app.sock", rules: [{id: open, allow: all, to: public, insecure_allow_everyone: true}]}
 integrations:

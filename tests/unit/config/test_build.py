@@ -91,7 +91,8 @@ def test_a_rich_file_is_read_exactly(place: Path, monkeypatch: pytest.MonkeyPatc
     assert route.rules.mode is Mode.REPORT
     assert (route.idle_timeout, route.absolute_timeout, route.body_limit) == (600, 3600, 100_000_000)
     assert route.shared_secret_header == ("X-Proxy-Secret", "s3cret")
-    everything, refused, not_there, scope = route.rules.rules
+    organisation, group, deploy, everything, refused, not_there, scope = route.rules.rules
+    assert (organisation.inherited, group.inherited, deploy.inherited) == ("organisation", "lowcode", "")
     assert everything.matches == (RequestMatch(),)
     assert everything.claims == {"department": ("x", "y")}
     assert everything.mode is Mode.OFF
@@ -105,6 +106,7 @@ def test_a_rich_file_is_read_exactly(place: Path, monkeypatch: pytest.MonkeyPatc
     assert made.control.insecure == (
         "identity.providers.corp.insecure_no_mfa",
         "identity.providers.corp.insecure_http",
+        "geoip.insecure_origin_header",
         "routes.builder.insecure_root_service_worker",
         "routes.sock.rules.open.insecure_allow_everyone",
     )

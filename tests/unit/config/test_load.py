@@ -66,8 +66,8 @@ def test_yaml_1_2_words_are_words() -> None:
 
 
 def test_a_key_of_a_later_issue_is_refused_in_those_words() -> None:
-    (message,) = messages(PLAIN.replace("    rules:", "    profile: node-red\n    rules:"))
-    assert message == "12:5 `profile` is not built yet"
+    (message,) = messages(PLAIN.replace("    rules:", "    tokens: {}\n    rules:"))
+    assert message == "12:5 `tokens` is not built yet"
 
 
 def test_the_part_of_the_design_example_that_exists_loads() -> None:
