@@ -50,19 +50,21 @@ def request_fits(rule: RuleSpec, facts: Facts) -> bool:
     )
 
 
-def subject_fits(rule: RuleSpec, who: Principal) -> bool:
+def subject_fits(rule: RuleSpec, who: Principal) -> bool | None:
+    """None: not known, which counts as met for a deny and as not met for an allow."""
     deny = rule.effect is RuleEffect.DENY
-    listed = bool(rule.users or rule.groups or rule.claims)
     if rule.audience is Audience.PUBLIC and deny:
         return True
-    if not listed:
+    if not (rule.users or rule.groups or rule.claims):
         return deny if rule.audience is Audience.MATCHING else True
+    said: list[bool | None] = []
     if rule.users or rule.groups:
         named = who.subject in rule.users or (who.email is not None and who.email in rule.users)
-        unknown = deny and who.email is None and any("@" in user for user in rule.users)
-        if not (named or unknown or set(rule.groups) & who.groups):
-            return False
-    return all(str(who.claims[name]) in values if name in who.claims else deny for name, values in rule.claims.items())
+        unknown = who.email is None and any("@" in user for user in rule.users)
+        said.append(True if named or set(rule.groups) & who.groups else None if unknown else False)
+    for name, values in rule.claims.items():
+        said.append(str(who.claims[name]) in values if name in who.claims else None)
+    return False if False in said else None if None in said else True
 
 
 def is_public(rule: RuleSpec) -> bool:
@@ -89,7 +91,8 @@ def lacks(rule: RuleSpec, facts: Facts) -> str:
 
 
 def judge(rules: list[RuleSpec], facts: Facts) -> Outcome:
-    fitting = [rule for rule in rules if request_fits(rule, facts)]
+    """Whatever the order of the rules: those that ask least come first, then the lower id."""
+    fitting = sorted((rule for rule in rules if request_fits(rule, facts)), key=lambda rule: rule.id)
     public = [rule for rule in fitting if is_public(rule)]
     session = facts.session
     denies = [rule for rule in public if rule.effect is RuleEffect.DENY]
@@ -97,28 +100,30 @@ def judge(rules: list[RuleSpec], facts: Facts) -> Outcome:
         if denies:
             return "deny", "rule-denied", denies[0].id
         hidden = session is not None and any(
-            rule.effect is RuleEffect.DENY and subject_fits(rule, session.principal) for rule in fitting
+            rule.effect is RuleEffect.DENY and subject_fits(rule, session.principal) is not False for rule in fitting
         )
         if public and not hidden:
             return "allow", "public", public[0].id
         return ("login", "login-required", "") if session is None else ("mfa", "mfa-required", "")
-    applying = [rule for rule in fitting if subject_fits(rule, session.principal)]
-    for rule in applying:
-        if rule.effect is RuleEffect.DENY:
-            return "deny", "rule-denied", rule.id
-    for rule in applying:
-        if not lacks(rule, facts):
-            return "allow", "public" if is_public(rule) else "rule-allowed", rule.id
-    if applying:
-        return "reauth", lacks(applying[0], facts), applying[0].id
-    return "deny", "no-rule-matched", ""
+    for known, reason in ((True, "rule-denied"), (None, "fact-missing")):
+        for rule in fitting:
+            if rule.effect is RuleEffect.DENY and subject_fits(rule, session.principal) is known:
+                return "deny", reason, rule.id
+    allows = [rule for rule in fitting if rule.effect is RuleEffect.ALLOW and subject_fits(rule, session.principal)]
+    if not allows:
+        return "deny", "no-rule-matched", ""
+    burden = ["", "reauth-required", "mfa-required"]
+    taken = min(allows, key=lambda rule: (burden.index(lacks(rule, facts)), rule.once, rule.id))
+    if lacks(taken, facts):
+        return "reauth", lacks(taken, facts), taken.id
+    return "allow", "public" if is_public(taken) else "rule-allowed", taken.id
 
 
 def reference(route: RouteRules, facts: Facts) -> tuple[Outcome, tuple[str, ...]]:
     live = [] if route.mode is Mode.OFF else [rule for rule in route.rules if rule.mode is not Mode.OFF]
     outcome = judge([rule for rule in live if rule.mode is Mode.ENFORCE], facts)
     reported = []
-    for tried in live:
+    for tried in sorted(live, key=lambda rule: rule.id):
         if tried.mode is Mode.REPORT:
             other = judge([rule for rule in live if rule is tried or rule.mode is Mode.ENFORCE], facts)
             if other[0] != outcome[0]:
@@ -211,6 +216,8 @@ def test_the_compiled_policy_says_what_a_slow_reading_of_the_rules_says(route: R
         decision = policy.decide(facts)
         word = decision.challenge.value if decision.challenge else decision.effect.value
         assert ((word, decision.reason.value, decision.rule), decision.reported) == reference(route, facts)
+        mixed = RouteRules("app", tuple(reversed(route.rules)), mode=route.mode)
+        assert compile_rules(mixed).decide(facts) == decision, "the order of rules does not matter"
         asks_once = {rule.id for rule in route.rules if rule.once and rule.effect is RuleEffect.ALLOW}
         spends = word == "allow" and decision.rule in asks_once and route.mode is Mode.ENFORCE
         assert bool(decision.spend) == spends

@@ -195,6 +195,16 @@ class RuleSpec(msgspec.Struct, frozen=True):
             self.users or self.people or self.emails or self.groups or self.claims or self.providers or self.roles
         )
 
+    @property
+    def proves(self) -> bool:
+        """It wants a proof of who the person is: fresh, strong, or of its own."""
+        return self.once or self.reauth is not None or self.level > Level.SINGLE
+
+    @property
+    def asks_a_person(self) -> bool:
+        """It wants what only a person can give: a proof, a reason, somebody's approval."""
+        return self.proves or self.justify or self.approve is not None
+
 
 class RouteRules(msgspec.Struct, frozen=True):
     """The rules of one route. `case_insensitive` folds ASCII case of the path, for platforms that do."""

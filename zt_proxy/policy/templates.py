@@ -14,6 +14,9 @@ from zt_proxy.core.errors import ConfigurationError
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _REWRITE = re.compile(rb"%[0-9A-Fa-f]{2}|[^!$&-;=@-Z_a-z~]")
 _END = rb"(?=/|\Z)"
+_DISGUISE = re.compile(rb"[%;]|//")
+_PARAMETERS = re.compile(rb";[^/]*")
+_SLASHES = re.compile(rb"/{2,}")
 
 
 def compile_paths(
@@ -30,7 +33,27 @@ def compile_paths(
     return re.compile(b"(?:" + body + b")", re.DOTALL | (re.IGNORECASE if case_insensitive else 0))
 
 
-def _translate(template: str, decoded: bool) -> bytes:
+def literal_start(template: str, *, case_insensitive: bool = False, decoded: bool = False) -> tuple[bytes, str]:
+    """The whole segments before the first wild card, as a path has them, and what follows: `""` nothing, `"**"` any
+    number of segments, else a pattern. Raises ConfigurationError as `compile_paths` does."""
+    segments = _segments(template)
+    plain = next((index for index, segment in enumerate(segments) if "*" in segment), len(segments))
+    start = b"".join(b"/" + _literal(segment, decoded) for segment in segments[:plain])
+    rest = segments[plain:]
+    shape = "" if not rest else "**" if all(segment == "**" for segment in rest) else "pattern"
+    return start.lower() if case_insensitive else start, shape
+
+
+def plain_reading(path: bytes) -> bytes | None:
+    """The path as a careless platform reads it: percent-decoded, without parameters, without empty segments, without
+    what an encoded `?` or `#` hides; None if it can only be read one way."""
+    if _DISGUISE.search(path) is None:
+        return None
+    decoded = unquote_to_bytes(path).partition(b"?")[0].partition(b"#")[0]
+    return _SLASHES.sub(b"/", _PARAMETERS.sub(b"", decoded))
+
+
+def _segments(template: str) -> list[str]:
     if template == "**":
         template = "/**"
     if not template.startswith("/"):
@@ -40,6 +63,11 @@ def _translate(template: str, decoded: bool) -> bytes:
         raise ConfigurationError(f"path template {template!r}: ** must be a whole segment")
     if any(segment in {".", ".."} for segment in segments):
         raise ConfigurationError(f"path template {template!r} has a segment that no path can have")
+    return segments
+
+
+def _translate(template: str, decoded: bool) -> bytes:
+    segments = _segments(template)
     chunks: list[bytes] = [b""]
     for index, segment in enumerate(segments):
         if segment != "**":

@@ -132,7 +132,8 @@ def test_what_is_not_known_is_met_for_a_deny_and_not_for_an_allow() -> None:
     for lists in ({"claims": {"country": ("XX",)}}, {"users": ("eve@ex",)}):
         assert outcome(decide([allow("a", Audience.MATCHING, **lists)], facts(who=nobody))) == NOTHING
         denied = decide([allow(), deny("d", Audience.MATCHING, **lists)], facts(who=nobody))
-        assert outcome(denied) == (Effect.DENY, Reason.RULE_DENIED, "d")
+        assert outcome(denied) == (Effect.DENY, Reason.FACT_MISSING, "d")
+        assert denied.missing == (("claim:country",) if "claims" in lists else ("user",))
 
 
 def test_a_rule_that_lists_nobody_allows_nobody_and_denies_everybody() -> None:
