@@ -14,6 +14,8 @@ import msgspec
 from zt_proxy.core.types import Origin
 from zt_proxy.policy.geo_files import DatabaseFile
 
+COPIES = "geo"
+"""Folder under the runtime directory with the copies of databases that control and workers map."""
 GENERATION = 4096
 """Addresses of one generation of the cache; two are kept: at most 8,192 addresses."""
 

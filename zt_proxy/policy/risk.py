@@ -93,9 +93,11 @@ def new_device(seen: Circumstances, settings: RiskSettings) -> Signals:
 
 
 def new_country(seen: Circumstances, settings: RiskSettings) -> Signals:
-    """From a country that the person has not signed in from before. Their first one is none."""
-    origin, known = seen.place.origin, seen.history.countries
-    if origin.country is not None and known and origin.country not in known and not leaves_by(origin, settings.egress):
+    """From a country that the person has not signed in from before. At their first sign-in none is."""
+    origin, history = seen.place.origin, seen.history
+    if origin.country is None or not history.seen or leaves_by(origin, settings.egress):
+        return
+    if origin.country not in history.countries:
         yield Signal("new-country", settings.weights["new-country"])
 
 

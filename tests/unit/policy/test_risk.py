@@ -71,6 +71,10 @@ def test_a_country_that_the_person_has_been_to_is_not_new() -> None:
     assert found(place=place("FR"), history=history) == ()
 
 
+def test_the_first_known_country_of_somebody_who_was_always_inside_is_new() -> None:
+    assert found(place=place("DE"), history=known(place(None))) == ("new-country+25",)
+
+
 def test_nobody_gets_from_germany_to_brazil_in_an_hour() -> None:
     assert found(place=place("BR"), history=known(ago=HOUR)) == ("new-country+25", "impossible-travel+40")
     assert found(place=place("BR"), history=known(ago=DAY)) == ("new-country+25",)

@@ -23,14 +23,12 @@ from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ConfigurationError, UnavailableError
 from zt_proxy.core.lines import Value
 from zt_proxy.core.session import Principal, Risk
-from zt_proxy.policy.geo import Origins, Place
+from zt_proxy.policy.geo import COPIES, Origins, Place
 from zt_proxy.policy.habits import leaves_by
 from zt_proxy.policy.risk import Circumstances, RiskSettings, assess, renewed, signals
 
 LOOK = 5.0
 """Seconds between looks whether an address database has changed."""
-COPIES = "geo"
-"""Folder under `runtime_dir` with the copies of address databases that control and workers map."""
 
 log = structlog.get_logger(__name__)
 
