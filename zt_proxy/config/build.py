@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from zt_proxy.config import (
     build_identity,
     build_machines,
+    build_mask,
     build_mfa,
     build_policy,
     build_risk,
@@ -239,6 +240,11 @@ def insecure_switches(schema: Schema) -> list[str]:
         for route in schema.routes
         if route.insecure_root_service_worker
     ]
+    on += [
+        f"routes.{route.name}.answers.uninspectable.insecure_pass"
+        for route in schema.routes
+        if route.mask and route.answers.uninspectable == "insecure_pass"
+    ]
     return on + [
         f"routes.{route.name}.rules.{rule.id}.insecure_allow_everyone"
         for route in schema.routes
@@ -280,6 +286,8 @@ def _route(
         forward_authorization=route.forward_authorization,
         machines_only=route.machines_only,
         helper=route.helper == "inject",
+        masks=build_mask.masks(route, schema.access_levels),
+        answers=build_mask.answers(route.answers),
         insecure_root_service_worker=route.insecure_root_service_worker,
         profile=load_profile(route.profile, path("")) if route.profile else None,
     )

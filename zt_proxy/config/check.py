@@ -90,6 +90,7 @@ def check(loaded: Loaded, clock: Clock | None = None) -> list[Problem]:
         check_front,
         check_identity,
         check_machines,
+        check_mask,
         check_mfa,
         check_policy,
         check_profile,
@@ -115,6 +116,7 @@ def check(loaded: Loaded, clock: Clock | None = None) -> list[Problem]:
             check_risk,
             check_rules,
             check_machines,
+            check_mask,
             check_watch,
         )
         for part in parts:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from zt_proxy.config import build_mask
 from zt_proxy.config.check import Checking
 from zt_proxy.config.check_when import OF_PEOPLE, OF_PROFILES, sense, uses, words
 from zt_proxy.config.problems import choice, nearest
@@ -110,7 +111,7 @@ def _masks(checking: Checking, rule: Rule, routes: Sequence[Route]) -> None:
 
 def mask_names(route: Route) -> tuple[str, ...]:
     """Names of the masks of a route."""
-    return tuple(mask.name for mask in getattr(route, "mask", ()) if mask.name)
+    return build_mask.names(route)
 
 
 def _trial(checking: Checking, rule: Rule) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from zt_proxy.config.schema_base import Duration, Model, SecretText, Size
+from zt_proxy.config.schema_mask import Answers, Mask
 from zt_proxy.config.schema_rules import Require, Rule
 from zt_proxy.config.tree import Mapping
 
@@ -93,7 +94,6 @@ class Route(Model):
 
     later: ClassVar[frozenset[str]] = frozenset(
         {
-            "mask",
             "networks",
             "access_level",
             "client_certificates",
@@ -147,6 +147,10 @@ class Route(Model):
     helper: Literal["off", "inject"] = "off"
     """`inject`: put `/.zt/session.js` into the app's pages, past their Content-Security-Policy; with it scripts wait
     while a person confirms, instead of failing. An app may also include the script by itself."""
+    mask: list[Mask] = []
+    """What not everybody may see in answers."""
+    answers: Answers = Answers()
+    """What is done with answers, for those for whom something is masked."""
     insecure_root_service_worker: bool = False
     """Let the app install a service worker over its whole origin; it could then read the codes of a sign-in."""
     body_limit: Size | None = None
