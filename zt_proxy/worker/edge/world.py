@@ -13,17 +13,21 @@ from zt_proxy.pages.scripts import SESSION_JS_URL
 from zt_proxy.policy.compile import compile_machines, compile_rules
 from zt_proxy.worker.edge.sockets import Key, key_of
 from zt_proxy.worker.edge.tls import TermsTable
+from zt_proxy.worker.gateway.facts import Witness
 from zt_proxy.worker.gateway.helper import Helper
+from zt_proxy.worker.gateway.masked import masking_of
 from zt_proxy.worker.gateway.pipeline import Gateway
 from zt_proxy.worker.gateway.respond import Responder
 from zt_proxy.worker.gateway.routes import Route, RouteTable
 from zt_proxy.worker.identify.assertion import AssertionSigner
 from zt_proxy.worker.identify.headers import IdentityHeaders, reserved_names
+from zt_proxy.worker.identify.origin import Origins
 from zt_proxy.worker.identify.session import SessionCache
 from zt_proxy.worker.metrics import Metrics
 from zt_proxy.worker.protect.locks import Locks
+from zt_proxy.worker.protect.mask import PURPOSE
 from zt_proxy.worker.record import Recorder
-from zt_proxy.worker.settings import UpstreamSettings, WorkerSettings
+from zt_proxy.worker.settings import RouteSettings, UpstreamSettings, WorkerSettings
 from zt_proxy.worker.upstream.pool import UpstreamPool
 
 
@@ -71,17 +75,8 @@ class World:
             self.signer.key(key)
         self.pools: dict[UpstreamSettings, UpstreamPool] = {}
         self.terms: dict[Key, TermsTable] = {key_of(each): TermsTable(each) for each in settings.listeners}
-        routes = tuple(
-            Route(
-                route,
-                self._pool(route.upstream, parts.clock, pools),
-                compile_rules(route.rules),
-                compile_machines(route.rules),
-                IdentityHeaders(route, self.signer),
-                Helper(route, SESSION_JS_URL, parts.metrics) if route.helper else None,
-            )
-            for route in settings.routes
-        )
+        hashing = parts.ring.key(min(parts.ring.export()), PURPOSE)
+        routes = tuple(self._route(route, parts, pools, hashing) for route in settings.routes)
         portal = UpstreamPool(UpstreamSettings("unix", path=str(settings.portal.socket)), parts.clock)
         self.gateway = Gateway(
             settings,
@@ -95,6 +90,21 @@ class World:
             parts.metrics,
             parts.clock,
             parts.locks,
+            Witness(Origins(settings.origins), settings.risk, settings.origins.insecure_origin_header.lower().encode()),
+        )
+
+    def _route(
+        self, route: RouteSettings, parts: Parts, pools: Mapping[UpstreamSettings, UpstreamPool], hashing: bytes
+    ) -> Route:
+        helper = Helper(route, SESSION_JS_URL, parts.metrics) if route.helper else None
+        return Route(
+            route,
+            self._pool(route.upstream, parts.clock, pools),
+            compile_rules(route.rules),
+            compile_machines(route.rules),
+            IdentityHeaders(route, self.signer),
+            helper,
+            masking_of(route, hashing, helper),
         )
 
     def every_pool(self) -> tuple[UpstreamPool, ...]:

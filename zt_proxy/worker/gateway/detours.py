@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
 from zt_proxy.core.types import ChallengeKind, Decision, Effect
+from zt_proxy.policy.actions import NeedsBody
 from zt_proxy.worker.gateway import forms, locked, outgoing, preflight
 from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.gateway.facts import refuse_unless_small
 from zt_proxy.worker.gateway.respond import LONGEST_TARGET, About, is_machine
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.session import CachedSession
@@ -89,7 +91,40 @@ class Detours:
             route = x.route
             x.head = forms.resumed(x.head, form, route.body_limit)
             x.early = [form.body]
+        needed = gateway.witness.understand(x, route)
+        if needed is not None and x.session is not None:
+            refuse_unless_small(x.head, needed)
+            gateway.witness.read(x, route, b"".join(x.early or ()))
         gateway.carry_out(x, route, gateway.decide(x, route, found))
+
+    async def read(self, x: Exchange, needed: NeedsBody, found: CachedSession | Reason | None) -> None:
+        """What the request means stands in its body. `found` None: an integration asks.
+
+        Raises ClientError(BODY_NOT_INSPECTABLE, 403) for a body that is larger than anybody looks at, or no JSON.
+        """
+        gateway = self._gateway
+        refuse_unless_small(x.head, needed)
+        gateway.go_ahead(x)
+        body = await x.whole_body(needed.limit)
+        if x.done:
+            return
+        if not x.request_ended:
+            x.close = True
+            raise ClientError(Reason.BODY_NOT_INSPECTABLE, f"a body of more than {needed.limit} bytes", status=403)
+        if found is not None:
+            found = await gateway.found_again(x, found)
+        else:
+            gateway.look_again(x)
+        route, machine = x.route, x.machine
+        if x.done or route is None:
+            return
+        gateway.witness.read(x, route, body)
+        if machine is not None:
+            gateway.carry_out(x, route, gateway.machines.decide(x, machine, route))
+        elif found is not None:
+            gateway.carry_out(x, route, gateway.decide(x, route, found))
+        else:
+            raise ClientError(Reason.CERTIFICATE_UNKNOWN, "the certificate counts no more", status=403)
 
     def may_keep(self, x: Exchange) -> bool:
         """A form of this origin's own page, and not too large, waits until the person has proven enough."""
@@ -122,7 +157,9 @@ class Detours:
             return
         x.early = None
         question = preflight.read(body)
-        decision, about = preflight.decide(x, found, question, gateway.routes, gateway.sessions, gateway.clock.now())
+        decision, about = preflight.decide(
+            x, found, question, gateway.routes, gateway.sessions, gateway.clock.now(), gateway.witness
+        )
         if gateway.locks:
             strongest = gateway.settings.strongest
             decision = locked.applied(gateway.locks, x, about.route.name, decision, strongest, method=about.method)

@@ -8,12 +8,13 @@ import msgspec
 from zt_proxy.core.errors import ZtError
 from zt_proxy.core.http import Target
 from zt_proxy.core.session import Machine, Risk, Session
-from zt_proxy.core.types import NO_ACT, Act, Decision, Origin
+from zt_proxy.core.types import NO_ACT, Act, Decision, Facts, Origin
 from zt_proxy.link.records import Circumstances
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.assertion import PLAIN, Statement
 from zt_proxy.worker.identify.integrations import KnownMachine, Shown
 from zt_proxy.worker.identify.session import CachedSession
+from zt_proxy.worker.protect.mask import Mask
 from zt_proxy.worker.upstream.relay import Pause, Relay
 from zt_proxy.worker.wire.head import RequestHead
 
@@ -154,6 +155,12 @@ class Exchange:
     origin: Origin | None = None
     risk: Risk | None = None
     statement: Statement = PLAIN
+    facts: Facts | None = None
+    """What the last decision was made of."""
+    masks: tuple[Mask, ...] = ()
+    """What the answer goes through."""
+    allowance: str = ""
+    """Key of the limit that counts its bytes."""
     relay: Relay | None = None
     tunnel: Tunnel | None = None
     waiting = 0

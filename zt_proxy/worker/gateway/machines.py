@@ -9,6 +9,7 @@ from zt_proxy.core.session import Machine
 from zt_proxy.core.types import Decision, Effect
 from zt_proxy.worker.gateway import browser
 from zt_proxy.worker.gateway.exchange import Exchange, Granted
+from zt_proxy.worker.gateway.facts import Witness, keeps, stated
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.integrations import Integrations, KnownMachine, Shown
 from zt_proxy.worker.protect.limits import RateLimits
@@ -23,12 +24,13 @@ COOKIE = int(Kind.COOKIE)
 class Machines:
     """One gateway's part for integrations."""
 
-    def __init__(self, settings: WorkerSettings, recorder: Recorder) -> None:
+    def __init__(self, settings: WorkerSettings, recorder: Recorder, witness: Witness) -> None:
         self.integrations = Integrations(settings.integrations)
         self._rates = RateLimits(
             {one.name: one.rate for one in settings.integrations if one.rate is not None}, settings.rate_shares
         )
         self._recorder = recorder
+        self._witness = witness
         self._session_cookie = settings.session_cookie.encode()
         self._own_cookies = frozenset(
             (self._session_cookie, settings.login_cookie.encode(), settings.device_cookie.encode())
@@ -76,17 +78,21 @@ class Machines:
         if way is not None:
             granted = way.granted
             if granted is not None and granted.to is machine:
-                x.circumstances = granted.circumstances
+                x.circumstances, x.statement = granted.circumstances, granted.statement
                 return granted.decision
-        head, target = x.head, x.target
-        assert target is not None
+        head = x.head
         if not head.ordinary and (head.noted[browser.ORIGIN] or head.noted[browser.FETCH_SITE]) is not None:
             # A browser that holds the certificate: another site's page must not use it. Not every browser sends both.
             browser.check_origin(head, route.origin, route.cors_origins)
-        decision = route.machines.decide(machine.principal.integration, head.method, target.path)
-        if way is not None and decision.effect is Effect.ALLOW:
-            x.circumstances = self._recorder.describe(route.name, x.host, head.method, x.client, machine, decision)
-            way.granted = Granted(machine, decision, x.circumstances)
+        facts = self._witness.facts(x, route, machine.principal, None)
+        decision = route.machines.decide(machine.principal.integration, facts)
+        if decision.effect is Effect.ALLOW:
+            x.statement = stated(x, decision)
+            if way is not None and keeps(route) and route.machines.is_timeless(machine.principal.integration, facts):
+                x.circumstances = self._recorder.describe(
+                    route.name, x.host, head.method, x.client, machine, decision, x.act, x.origin
+                )
+                way.granted = Granted(machine, decision, x.circumstances, x.statement)
         return decision
 
     def turned(self, x: Exchange, shown: Shown, now: float) -> Reason | None:
@@ -101,7 +107,9 @@ class Machines:
             # Nobody has to show a certificate: what a machine began goes on no more, what a person began may.
             return None if x.machine is None else Reason.CERTIFICATE_UNKNOWN
         x.machine = found
-        decision = route.machines.decide(found.machine.principal.integration, x.head.method, target.path)
+        principal = found.machine.principal
+        facts = self._witness.facts(x, route, principal, None, now=now)
+        decision = route.machines.decide(principal.integration, facts)
         return None if decision.effect is Effect.ALLOW else decision.reason
 
     def on_record(self, x: Exchange) -> Machine | None:

@@ -14,6 +14,9 @@ AUTHORIZATION = int(Kind.AUTHORIZATION)
 PROXY_CREDENTIAL = re.compile(rb"(?:^|[^A-Za-z0-9_\-])zt_", re.IGNORECASE)
 """Begins a credential that is for the proxy and nobody else (ZT-HDR-20)."""
 
+EXTENSIONS = b"sec-websocket-extensions:"
+"""Left out where messages are read: nobody looks into compressed ones (RFC 7692)."""
+
 
 def request_head(x: Exchange, route: Route, target: Target, identity: bytes) -> bytes:
     """The head for the platform, blank line included. `identity` are the lines that say who asks."""
@@ -37,6 +40,8 @@ def _middle(x: Exchange, route: Route) -> bytes:
     host = own_host if route.preserve_host else route.upstream_host
     helper = route.helper
     lines = head.lines if helper is None else helper.request_lines(head)
+    if head.websocket and route.profile is not None and route.profile.reads_messages:
+        lines = [line for line in lines if not line.lower().startswith(EXTENSIONS)]
     parts = [b" HTTP/1.1\r\nHost: %b\r\n" % host, *lines]
     if x.rest_cookies:
         parts.append(b"Cookie: %b\r\n" % x.rest_cookies)

@@ -14,20 +14,26 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Coroutine
+from functools import partial
 
 import structlog
+from msgspec.structs import replace
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
 from zt_proxy.core.http import SAFE_METHODS
-from zt_proxy.core.session import Level, Session
-from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
+from zt_proxy.core.session import Level, Machine, Session, unlock_key
+from zt_proxy.core.types import Act, ChallengeKind, Decision, Effect, Obligations
 from zt_proxy.link.messages import ControlLink
+from zt_proxy.link.records import Circumstances
+from zt_proxy.policy.spec import Limit
 from zt_proxy.worker.gateway import browser, forms, locked, outgoing, places, preflight
 from zt_proxy.worker.gateway.detours import Detours
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted
+from zt_proxy.worker.gateway.facts import Witness, keeps, stated, who_asks
 from zt_proxy.worker.gateway.locate import Locator
 from zt_proxy.worker.gateway.machines import Machines
+from zt_proxy.worker.gateway.messages import Messages, MessageTunnel
 from zt_proxy.worker.gateway.respond import ENDED, Responder
 from zt_proxy.worker.gateway.routes import NewRelay, Route, RouteTable
 from zt_proxy.worker.gateway.streams import WebSocketTunnel
@@ -36,6 +42,7 @@ from zt_proxy.worker.identify.assertion import AssertionSigner
 from zt_proxy.worker.identify.integrations import KnownMachine
 from zt_proxy.worker.identify.session import CachedSession, SessionCache
 from zt_proxy.worker.metrics import Metrics
+from zt_proxy.worker.protect.limits import Allowances
 from zt_proxy.worker.protect.locks import Locks
 from zt_proxy.worker.record import Recorder
 from zt_proxy.worker.settings import WorkerSettings
@@ -76,6 +83,7 @@ class Gateway:
         metrics: Metrics,
         clock: Clock,
         locks: Locks,
+        witness: Witness,
     ) -> None:
         self.settings = settings
         self.routes = routes
@@ -88,7 +96,8 @@ class Gateway:
         self.metrics = metrics
         self.clock = clock
         self.locks = locks
-        self.machines = Machines(settings, recorder)
+        self.witness = witness
+        self.machines = Machines(settings, recorder, witness)
         self.draining = False
         """Connections end with their next answer, and no WebSocket begins."""
         self.refusing = False
@@ -100,7 +109,9 @@ class Gateway:
         self._id_prefix = secrets.token_hex(6).encode()
         self._count = 0
         self._locator = Locator(routes, settings.trusted_proxies)
+        self.allowances = Allowances(_limits(settings), settings.rate_shares)
         self._detours = Detours(self)
+        self._messages = Messages(self)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, connection: Downstream, head: RequestHead) -> Exchange:
@@ -166,6 +177,10 @@ class Gateway:
             if forms.may_be_resumed(head):
                 self._wait(x, self._detours.resume(x, found))
                 return
+        needed = self.witness.understand(x, route)
+        if needed is not None and x.session is not None:
+            self._wait(x, self._detours.read(x, needed, found))
+            return
         self.carry_out(x, route, self.decide(x, route, found))
 
     def _go_on_as_machine(self, x: Exchange, machine: KnownMachine) -> None:
@@ -173,6 +188,10 @@ class Gateway:
         route = x.route
         if route is None:
             raise ClientError(Reason.PATH_UNKNOWN, "the proxy's own places are for people", status=404)
+        needed = self.witness.understand(x, route)
+        if needed is not None:
+            self._wait(x, self._detours.read(x, needed, None))
+            return
         self.carry_out(x, route, self.machines.decide(x, machine, route))
 
     def carry_out(self, x: Exchange, route: Route, decision: Decision) -> None:
@@ -182,6 +201,8 @@ class Gateway:
         if decision.spend:
             self._wait(x, self._detours.spend(x, decision))
             return
+        if decision.effect is Effect.ALLOW:
+            decision = self._oblige(x, route, decision)
         self.record(x, route.name, decision)
         if decision.effect is Effect.ALLOW:
             self._forward(x, route, Permitted(decision))
@@ -190,6 +211,26 @@ class Gateway:
         else:
             self.responder.decline(x, decision)
             self.finish(x, None)
+
+    def _oblige(self, x: Exchange, route: Route, decision: Decision) -> Decision:
+        """What a permission comes with: the masks for this reader, and how much of it is left.
+
+        Raises ClientError(LIMIT_REACHED, 429).
+        """
+        duty = decision.obligations
+        if route.masking is not None:
+            assert x.facts is not None
+            x.masks = route.masking.masks_for(x.facts, duty)
+            if x.masks:
+                names = tuple(mask.name for mask in x.masks)
+                duty = replace(duty or Obligations(), masks=names)
+                decision = replace(decision, obligations=duty)
+        if duty is not None and duty.limit:
+            x.retry_after = self.allowances.take(duty.limit, who_asks(x), x.started)
+            if x.retry_after:
+                raise ClientError(Reason.LIMIT_REACHED, f"the limit of the rule {decision.rule}", status=429)
+            x.allowance = duty.limit
+        return decision
 
     # ---- 1 hygiene, 2 routes ----
 
@@ -247,7 +288,7 @@ class Gateway:
     async def _ask_control(self, x: Exchange) -> None:
         found = await self.sessions.fetch(x.cookie, x.host)
         if not x.done:
-            self._look_again(x)
+            self.look_again(x)
             self._go_on(x, found)
 
     def _wait(self, x: Exchange, work: Coroutine[object, object, None]) -> None:
@@ -277,15 +318,15 @@ class Gateway:
                     self.record(x, x.route.name if x.route else "", Decision(Effect.DENY, Reason.CLIENT_GONE))
 
     async def found_again(self, x: Exchange, found: CachedSession | Reason) -> CachedSession | Reason:
-        """Who asks, after something took its time: their session may have changed or ended. Raises as `_look_again`."""
+        """Who asks, after something took its time: their session may have changed or ended. Raises as `look_again`."""
         if isinstance(found, CachedSession) and not self.sessions.is_current(found):
             found = await self.sessions.fetch(x.cookie, x.host)
         x.session = found if isinstance(found, CachedSession) else None
         if not x.done:
-            self._look_again(x)
+            self.look_again(x)
         return found
 
-    def _look_again(self, x: Exchange) -> None:
+    def look_again(self, x: Exchange) -> None:
         """Control took its time: by now the connection may be asked for a certificate that it was not asked for."""
         if not x.connection.serves(x.host):
             raise ClientError(Reason.MISDIRECTED, "not the host of this connection any more", status=421)
@@ -306,7 +347,7 @@ class Gateway:
         session = entry.session
         granted = way.granted if way is not None else None
         if granted is not None and granted.to is session:
-            decision, x.circumstances = granted.decision, granted.circumstances
+            decision, x.circumstances, x.statement = granted.decision, granted.circumstances, granted.statement
         else:
             decision = self.judge(x, route, session)
         if decision.effect is Effect.ALLOW:
@@ -317,26 +358,25 @@ class Gateway:
         return decision
 
     def _decide_stranger(self, x: Exchange, route: Route, found: CachedSession | Reason) -> Decision:
-        assert x.target is not None
-        decision = route.policy.decide(Facts(x.at, route.name, x.head.method, x.target.path, x.client, None, None))
+        decision = route.policy.decide(self.witness.facts(x, route, None, None))
         if decision.challenge is ChallengeKind.LOGIN and isinstance(found, Reason):
             return Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN, reported=decision.reported)
         return decision
 
     def judge(self, x: Exchange, route: Route, session: Session) -> Decision:
         """Ask the policy; keep a permission that depends on nothing but the session and what the way says."""
-        assert x.target is not None
-        way, method, path = x.way, x.head.method, x.target.path
-        decision = route.policy.decide(Facts(x.at, route.name, method, path, x.client, session.principal, session))
-        if (
-            way is not None
-            and decision.effect is Effect.ALLOW
-            and not route.limits_session
-            and route.policy.is_timeless(method, path)
-        ):
-            x.circumstances = self.recorder.describe(route.name, x.host, method, x.client, session, decision)
-            way.granted = Granted(session, decision, x.circumstances)
+        way = x.way
+        facts = self.witness.facts(x, route, session.principal, session)
+        decision = route.policy.decide(facts)
+        if decision.effect is Effect.ALLOW:
+            x.statement = stated(x, decision)
+            if way is not None and not route.limits_session and keeps(route) and route.policy.is_timeless(facts):
+                x.circumstances = self._describe(x, route.name, session, decision)
+                way.granted = Granted(session, decision, x.circumstances, x.statement)
         return decision
+
+    def _describe(self, x: Exchange, route: str, who: Session | Machine | None, decision: Decision) -> Circumstances:
+        return self.recorder.describe(route, x.host, x.head.method, x.client, who, decision, x.act, x.origin, x.risk)
 
     def _is_activity(self, x: Exchange, route: Route) -> bool:
         """A person did this: a navigation or an unsafe request, and not one the route says to ignore (FIELD 15)."""
@@ -357,7 +397,7 @@ class Gateway:
         circumstances = x.circumstances
         if circumstances is None or decision.effect is not Effect.ALLOW:
             who = x.session.session if x.session is not None else self.machines.on_record(x)
-            circumstances = self.recorder.describe(route, x.host, x.head.method, x.client, who, decision)
+            circumstances = self._describe(x, route, who, decision)
         x.decision = decision
         self.recorder.decision(x.id, x.at, path, circumstances, "websocket" if x.head.websocket else "http")
         x.recorded = True
@@ -414,12 +454,14 @@ class Gateway:
         assert x.target is not None
         entry, make = x.session, route.relay
         if entry is not None:
-            identity = route.identity.lines(entry.session)
+            identity = route.identity.lines(entry.session, x.statement)
         elif x.machine is not None:
-            identity = route.identity.machine(x.machine.machine)
+            identity = route.identity.machine(x.machine.machine, x.statement)
             make = Relay  # an integration reads no pages
         else:
             identity = route.identity.anonymous()
+        if route.masking is not None:
+            make = partial(route.masking.relay, x.masks)
         request = outgoing.request_head(x, route, x.target, identity)
         self.relay(x, make, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
 
@@ -467,20 +509,42 @@ class Gateway:
         extra: bytes,
         limit: int,
     ) -> None:
-        if not x.head.ordinary and x.head.noted[EXPECT] is not None and x.head.has_body:
-            x.connection.write(CONTINUE)
+        if not x.head.ordinary:
+            self.go_ahead(x)
         relay = x.relay = make(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
         if x.head.ordinary:
             relay.request_ended = x.request_ended
         pool.take(relay)
 
+    def go_ahead(self, x: Exchange) -> None:
+        """Tell a client that waits for it to send its body (RFC 9110 §10.1.1)."""
+        if x.head.noted[EXPECT] is not None and x.head.has_body and not x.continued:
+            x.continued = True
+            x.connection.write(CONTINUE)
+
     def tunnel(self, x: Exchange, relay: Relay, extensions: bool) -> None:
         """The platform agreed to a WebSocket: frames go through until either side or the policy ends it."""
-        tunnel = WebSocketTunnel(x, relay, self.settings.limits.websocket_message, extensions)
+        most = self.settings.limits.websocket_message
+        profile = x.route.profile if x.route is not None else None
+        if profile is not None and profile.reads_messages:
+            tunnel: WebSocketTunnel = MessageTunnel(x, relay, most, self._messages)
+        else:
+            tunnel = WebSocketTunnel(x, relay, most, extensions)
         x.tunnel = tunnel
         early = x.connection.begin_tunnel()
         if early:
             tunnel.from_client(early)
+
+    def record_message(self, x: Exchange, act: Act, decision: Decision) -> None:
+        """A decision about a message of an open socket, under the request's own id. Raises UnavailableError."""
+        assert x.target is not None
+        who = x.session.session if x.session is not None else self.machines.on_record(x)
+        route = x.route.name if x.route is not None else ""
+        circumstances = self.recorder.describe(
+            route, x.host, x.head.method, x.client, who, decision, act, x.origin, x.risk
+        )
+        self.recorder.decision(x.id, self.clock.now(), x.target.path, circumstances, "websocket-message")
+        self.metrics.decision(decision.reason)
 
     def still_allowed(self, x: Exchange) -> Reason | None:
         """Decide an open stream again. None: it may go on; else why not."""
@@ -503,7 +567,7 @@ class Gateway:
         if session is not None and (x.at > session.absolute_deadline or now >= session.absolute_deadline):
             return Reason.SESSION_EXPIRED
         principal = session.principal if session is not None else None
-        facts = Facts(now, route.name, x.head.method, x.target.path, x.client, principal, session)
+        facts = self.witness.facts(x, route, principal, session, now=now)
         decision = route.policy.decide(facts)
         if decision.effect is Effect.ALLOW:
             return None
@@ -528,16 +592,18 @@ class Gateway:
                 x.relay = None
                 self._answer(x, error)
         x.done = True
-        status, sent, received = x.status, 0, 0
+        status, sent, received, masked = x.status, 0, 0, 0
         if relay is not None:
             status = x.status or relay.status
-            sent, received = relay.bytes_out, relay.bytes_in
+            sent, received, masked = relay.bytes_out, relay.bytes_in, relay.masked
+            if x.allowance:
+                self.allowances.spend(x.allowance, who_asks(x), sent)
             x.close = x.close or relay.must_close or x.tunnel is not None
         duration = self.clock.monotonic() - x.started
         reason = error.reason.value if error is not None else ""
         if x.recorded:
             try:
-                self.recorder.end(x.id, x.at + duration, status, received, sent, duration, reason)
+                self.recorder.end(x.id, x.at + duration, status, received, sent, duration, reason, masked)
             except Exception:
                 log.exception("an end was not recorded", request_id=x.request_id)
         self.metrics.request(x.route.name if x.route is not None else "", status, duration)
@@ -562,3 +628,12 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _limits(settings: WorkerSettings) -> dict[str, Limit]:
+    return {
+        unlock_key(route.name, rule.id): rule.limit
+        for route in settings.routes
+        for rule in route.rules.rules
+        if rule.limit is not None
+    }

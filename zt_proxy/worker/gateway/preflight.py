@@ -8,8 +8,9 @@ import msgspec
 
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.http import Target
-from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts
+from zt_proxy.core.types import ChallengeKind, Decision, Effect
 from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.gateway.facts import Witness
 from zt_proxy.worker.gateway.locate import is_own
 from zt_proxy.worker.gateway.respond import About
 from zt_proxy.worker.gateway.routes import Route, RouteTable
@@ -62,12 +63,13 @@ def decide(
     routes: RouteTable,
     sessions: SessionCache,
     now: float,
+    witness: Witness,
 ) -> tuple[Decision, About]:
     """What the policy of this moment says, and about what. Raises ClientError as the real request would."""
     place, route = _place(routes, x.host, question.path.encode())
     method, path = question.method.encode("ascii"), place.path
     if not isinstance(found, CachedSession):
-        decision = route.policy.decide(Facts(now, route.name, method, path, x.client, None, None))
+        decision = route.policy.decide(witness.about(x, route, place, method, None, now))
         if decision.challenge is ChallengeKind.LOGIN:
             decision = Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN)
         return decision, About(route, method, path)
@@ -75,7 +77,7 @@ def decide(
         challenge = Decision(Effect.CHALLENGE, Reason.LOGIN_REQUIRED, challenge=ChallengeKind.LOGIN)
         return challenge, About(route, method, path)
     session = found.session
-    decision = route.policy.decide(Facts(now, route.name, method, path, x.client, session.principal, session))
+    decision = route.policy.decide(witness.about(x, route, place, method, session, now))
     if decision.effect is Effect.ALLOW and route.limits_session:
         decision = route_challenge(route, found, sessions, now) or decision
     return decision, About(route, method, path)

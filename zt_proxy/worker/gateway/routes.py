@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable
 
 from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.policy.actions import Profile
 from zt_proxy.policy.engine import Policy
 from zt_proxy.policy.machines import MachineRules
 from zt_proxy.policy.templates import compile_paths
 from zt_proxy.worker.gateway.helper import Helper
 from zt_proxy.worker.identify.headers import IdentityHeaders
+from zt_proxy.worker.protect.mask import Masking
 from zt_proxy.worker.settings import RouteSettings
 from zt_proxy.worker.upstream.permit import Internal, Permitted
 from zt_proxy.worker.upstream.pool import UpstreamPool
@@ -38,12 +40,14 @@ class Route:
         "ignore",
         "limits_session",
         "machines",
+        "masking",
         "name",
         "origin",
         "policy",
         "pool",
         "prefix",
         "preserve_host",
+        "profile",
         "relay",
         "root_service_worker",
         "settings",
@@ -59,6 +63,7 @@ class Route:
         machines: MachineRules,
         identity: IdentityHeaders,
         helper: Helper | None = None,
+        masking: Masking | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -70,12 +75,14 @@ class Route:
         self.machines = machines
         self.identity = identity
         self.helper = helper
+        self.masking = masking
         self.relay: NewRelay = Relay if helper is None else helper.relay
         self.audience = settings.audience
         self.body_limit = settings.body_limit
         self.strip_prefix = settings.strip_prefix
         self.root_service_worker = settings.insecure_root_service_worker
         self.preserve_host = settings.preserve_host
+        self.profile = Profile(settings.profile, settings.prefix) if settings.profile is not None else None
         self.forward_authorization = settings.forward_authorization
         self.limits_session = settings.idle_timeout is not None or settings.absolute_timeout is not None
         self.allowed_paths = allowed_flags(settings.paths)

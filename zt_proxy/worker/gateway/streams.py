@@ -112,7 +112,7 @@ class WebSocketTunnel:
         if self._closing is not None or self._exchange.done:
             return
         upstream = self._relay.connection
-        if upstream is not None and self._from_client.at_boundary and not self._from_client.closed:
+        if upstream is not None and self._may_be_told():
             upstream.transport.write(close_frame(GOING_AWAY, "", mask=os.urandom(4)))
         frame = close_frame(code, reason)
         if self._from_upstream.at_boundary:
@@ -122,6 +122,10 @@ class WebSocketTunnel:
         else:
             self._closing = frame
             self._exchange.connection.end_within(CLOSE_GRACE)
+
+    def _may_be_told(self) -> bool:
+        """A Close frame to the platform would stand between two frames, and be the first."""
+        return self._from_client.at_boundary and not self._from_client.closed
 
     @property
     def closing(self) -> bool:

@@ -107,6 +107,8 @@ class Relay:
     status = 0
     bytes_in = 0
     bytes_out = 0
+    masked = 0
+    """Values that were masked in the answer."""
 
     def __init__(
         self,
