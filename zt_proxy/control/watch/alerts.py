@@ -16,7 +16,7 @@ import structlog
 
 from zt_proxy.control.locks.types import LockKeeper, LockOrder
 from zt_proxy.control.settings import Respond, WatchSettings
-from zt_proxy.control.watch.findings import SHOWN, Finding
+from zt_proxy.control.watch.findings import SHOWN, Finding, shown
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ZtError
 from zt_proxy.link.locks import CAUSE, LockEffect, LockKind
@@ -286,13 +286,13 @@ def _alert(finding: Finding) -> Alert:
         risk=facts.risk,
         host=facts.host,
         action=facts.action,
-        object=facts.named[:SHOWN],
+        object=facts.named,
         changes=facts.changes,
         rule=facts.rule,
         path=finding.path,
         seen=finding.seen,
         usual=finding.usual,
-        justification=facts.justification[:SHOWN],
+        justification=shown(facts.justification),
         approved_by=facts.approved_by,
         requests=(finding.request,),
         suggested=_suggested(finding),

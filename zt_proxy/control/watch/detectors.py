@@ -20,7 +20,7 @@ SPREAD = 4.0
 CAP = 3.0
 """A window counts in the history as this many times the mean at most: one burst must not make the next one usual."""
 GROWTH = 2.0
-"""The mean grows by this factor a day at most: to bring history up to ten times takes more than three days."""
+"""What is usual grows by this factor a day at most: to bring it up to ten times takes more than three days."""
 NEVER = 1 << 62
 """More than anybody takes."""
 DAY = 86_400.0
@@ -36,6 +36,8 @@ class Baseline(msgspec.Struct, array_like=True):
     """Days since the epoch at the last change of `ceiling`."""
     ceiling: float = inf
     """What the mean may be on that day."""
+    bursts: float = inf
+    """What `_burst` may be on that day."""
 
     def learn(self, value: float, at: float, least: float, *, settled: bool) -> None:
         """Take a closed window in. `settled`: history is long enough to be defended against a fast rise.
@@ -46,6 +48,7 @@ class Baseline(msgspec.Struct, array_like=True):
             day = int(at // DAY)
             if day != self.day or self.ceiling == inf:
                 self.day, self.ceiling = day, GROWTH * max(self.mean, least)
+                self.bursts = GROWTH * max(self._burst(), least)
             value = min(value, CAP * max(self.mean, least))
         self.count += 1
         share = max(1.0 / self.count, 1.0 / MEMORY)
@@ -58,7 +61,10 @@ class Baseline(msgspec.Struct, array_like=True):
 
     def most(self, factor: float, floor: float) -> float:
         """The most that is usual."""
-        return max(floor, factor * self.mean, self.mean + SPREAD * sqrt(self.variance))
+        return max(floor, factor * self.mean, min(self._burst(), self.bursts))
+
+    def _burst(self) -> float:
+        return self.mean + SPREAD * sqrt(self.variance)
 
 
 class Level(msgspec.Struct, array_like=True):

@@ -40,12 +40,12 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     @property
     def who(self) -> str:
         """How operators know them."""
-        return self.email or self.sub or "nobody"
+        return shown(self.email or self.sub or "nobody")
 
     @property
     def named(self) -> str:
         """The object, as rules write it."""
-        return f"{self.kind}:{self.object}" if self.object else self.kind
+        return shown(f"{self.kind}:{self.object}" if self.object else self.kind)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -139,10 +139,10 @@ def change(facts: Facts, request: str, path: str, at: float) -> Finding:
         facts=facts,
         request=request,
         at=at,
-        summary=f"{facts.who} changed {what} at {facts.route}" + (f": {shown(facts.named)}" if facts.named else ""),
+        summary=f"{facts.who} changed {what} at {facts.route}" + (f": {facts.named}" if facts.named else ""),
         seen=f"{facts.method} {shown(path)}",
         usual="",
-        alike=f"{facts.route} {facts.changes} {facts.action} {shown(facts.named)}",
+        alike=f"{facts.route} {facts.changes} {facts.action} {facts.named}",
         path=shown(path),
     )
 
