@@ -167,6 +167,10 @@ class Profile:
             return Act(refused=True)
         return None if self._spec.otherwise.message_as_opened else self._message
 
+    def remembered(self) -> int:
+        """How many targets are known without looking: at most REMEMBERED."""
+        return self._remembered.cache_info().currsize
+
     def _by_target(self, method: bytes, path: bytes, query: bytes | None, websocket: bool) -> Act | None:
         """What method and target alone say; None: they do not."""
         try:

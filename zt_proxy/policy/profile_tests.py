@@ -19,7 +19,7 @@ _LEVELS = tuple(Sensitivity)
 _BELOW_BUILD = frozenset({Action.VIEW, Action.USE})
 _BELOW_DEPLOY = _BELOW_BUILD | {Action.BUILD}
 _BELOW_INTEGRATIONS = _BELOW_DEPLOY | {Action.DEPLOY}
-_COVERS: dict[Action, frozenset[Action]] = {
+COVERS: dict[Action, frozenset[Action]] = {
     Action.VIEW: frozenset(),
     Action.USE: frozenset(),
     Action.EXPORT: frozenset({Action.VIEW}),
@@ -189,9 +189,9 @@ def joined(one: Act, one_general: bool, other: Act, other_general: bool) -> Act:
         return other if one_general else one
     assert one.action is not None
     assert other.action is not None
-    if one.action is other.action or other.action in _COVERS[one.action]:
+    if one.action is other.action or other.action in COVERS[one.action]:
         first, second = one, other
-    elif one.action in _COVERS[other.action]:
+    elif one.action in COVERS[other.action]:
         first, second = other, one
     else:
         return Act(matcher=one.matcher or other.matcher, refused=True)
