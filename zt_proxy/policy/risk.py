@@ -23,6 +23,8 @@ SPEED = 1_000.0
 """Kilometres an hour from door to door that nobody travels faster than."""
 NEARBY = 300.0
 """Kilometres below which nobody is said to have travelled."""
+AGENTS = 1024
+"""User-Agents whose marks are remembered."""
 ATTEMPTS = 5
 """Failed attempts from which the signal has its whole weight; one alone is a slip and says nothing."""
 
@@ -217,7 +219,7 @@ def of_request(
     return Risk(score, level_of(score, base.level, settings), reasons)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=AGENTS)
 def agent_mark(agent: bytes) -> str:
     """A User-Agent as sessions remember it; empty for none."""
     return hashlib.sha256(agent).hexdigest()[:16] if agent else ""
