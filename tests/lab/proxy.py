@@ -323,7 +323,10 @@ class ProxyLab:
             directory / "state",
             directory / "run",
             providers,
-            {host: AppHost(host, f"https://{host}", ()) for host in hosts},
+            {
+                host: AppHost(host, f"https://{host}", tuple(route.name for route in routes if route.host == host))
+                for host in hosts
+            },
             AuditSettings(directory / "audit"),
             **{"session": self.session, "factors": FactorSettings(portal.host, portal.origin), **self.control},
         )
