@@ -12,6 +12,8 @@ SKIPPED = b" \t\r\n\0\xef\xbb\xbf\xfe\xff"
 FIRST = 16
 """Bytes behind leading blanks that show whether something is JSON."""
 FIRST_OF_SCRIPT = 512
+SUSPECT = b"{[)wft/"
+"""First bytes of JSON that holds names, and of what is put before it."""
 
 _JSON = re.compile(rb'\{["}]|\[(?:["{\[\]\-0-9]|true|false|null)')
 _GUARDED = re.compile(rb"\)\]\}|while\s*\(|for\s*\(\s*;\s*;|throw\b|\{\}\s*&&|/\*-secure-")
@@ -79,8 +81,10 @@ class Held:
 
     def _passes(self, *, ended: bool) -> bool:
         """It is no JSON, and nothing that may hold any. Raises Unreadable for what may."""
-        start, script = self._start, self.answer.script
-        if not ended and len(start) < (FIRST_OF_SCRIPT if script else FIRST):
+        start = self._start
+        script = self.answer.script and b"?" in self._target
+        needed = FIRST_OF_SCRIPT if script else FIRST if not start or start[0] in SUSPECT else 1
+        if not ended and len(start) < needed:
             return False
         if _GUARDED.match(start):
             raise Unreadable("JSON behind a guard")

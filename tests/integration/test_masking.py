@@ -1,0 +1,175 @@
+"""Masks through the whole proxy: bodies of all shapes and codings, and what passes beside them."""
+
+import gzip
+import json
+import zlib
+
+import pytest
+
+from tests.lab.masks import IBAN, JSON, STARS, answer, chunked, document, mask, masked_lab
+from zt_proxy.pages.scripts import SESSION_JS_URL
+
+ROW = {"id": 1, "name": "Ada", "iban": IBAN, "salary": 123456, "owner": {"iban": IBAN}}
+ROWS = [ROW] * 50
+
+
+def raw_deflate(body: bytes) -> bytes:
+    coder = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return coder.compress(body) + coder.flush()
+
+
+async def test_fields_are_masked_and_everything_else_arrives_as_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(
+        monkeypatch, mask("$..iban", way="last4"), mask("$[*].salary", name="b", way="remove")
+    ) as lab:
+        reply = await lab.ask(document(ROWS))
+        assert reply.status == 200
+        assert json.loads(reply.body)[7] == {"id": 1, "name": "Ada", "iban": "****3000", "owner": {"iban": "****3000"}}
+        assert reply.header("content-length") == str(len(reply.body))
+        assert lab.relays == [] or lab.relays[0].masked == 150
+
+
+@pytest.mark.parametrize(
+    ("coding", "coded"),
+    [
+        (b"gzip", gzip.compress),
+        (b"x-gzip", lambda body: gzip.compress(body[:100]) + gzip.compress(body[100:])),
+        (b"deflate", zlib.compress),
+        (b"deflate", raw_deflate),
+        (b"identity", bytes),
+    ],
+)
+@pytest.mark.parametrize("kind", [JSON, b"Content-Type: text/html\r\n"])
+async def test_codings_are_undone(monkeypatch: pytest.MonkeyPatch, coding: bytes, coded, kind: bytes) -> None:  # type: ignore[no-untyped-def]
+    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+        body = coded(json.dumps(ROWS).encode())
+        headers = kind + b"Content-Encoding: " + coding + b"\r\n"
+        for upstream in (answer(body, headers), chunked([body[:1], body[1:2], body[2:]], headers)):
+            reply = await lab.ask(upstream, b"Accept-Encoding: br, gzip, zstd\r\n")
+            assert json.loads(reply.body)[3]["iban"] == STARS
+            assert reply.header("content-encoding") is None
+        assert lab.seen.header(b"accept-encoding") == b"gzip, identity"
+
+
+async def test_an_answer_that_ends_with_its_connection_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+        lab.proxy.upstream.close_after = True
+        reply = await lab.ask(b"HTTP/1.0 200 OK\r\n" + JSON + b"\r\n" + json.dumps(ROW).encode())
+        assert json.loads(reply.body)["iban"] == STARS
+        broken = await lab.ask(
+            b"HTTP/1.1 200 OK\r\n" + JSON + b"Content-Length: 4000\r\n\r\n" + json.dumps(ROW).encode()
+        )
+        assert broken.status == 502
+        assert IBAN.encode() not in broken.body
+
+
+async def test_an_answer_up_to_the_limit_is_masked_and_a_larger_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(monkeypatch, mask("$..iban"), limit=100_000) as lab:
+        body = json.dumps({"iban": IBAN, "fill": ""}).encode()
+        right = body[:-2] + b"x" * (100_000 - len(body)) + body[-2:]
+        assert (await lab.ask(answer(right))).status == 200
+        for upstream in (answer(right.replace(b"fill", b"fill+")), chunked([right[:50_000], right[50_000:], b" "])):
+            assert (await lab.ask(upstream)).status == 502
+        picture = b"\x89PNG" + bytes(400_000)
+        assert (await lab.ask(answer(picture, b"Content-Type: image/png\r\n"))).body == picture
+
+
+async def test_the_operator_may_let_through_what_cannot_be_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(monkeypatch, mask("$..iban"), insecure_pass=True, limit=1000) as lab:
+        text = b"Content-Type: text/plain\r\nETag: x\r\n"
+        for body, headers in ((b"plain", text), (b"[1,", JSON), (b'["' + b"x" * 5000, JSON)):
+            for upstream in (answer(body, headers), chunked([body[:2], body[2:]], headers)):
+                assert (await lab.ask(upstream)).body == body
+        assert json.loads((await lab.ask(document(ROW))).body)["iban"] == STARS
+
+
+async def test_answers_without_a_body_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+        assert (await lab.ask(b"HTTP/1.1 204 No Content\r\n\r\n")).status == 204
+        reply = await lab.ask(answer(b"", b"Location: /there\r\n", b"302 Found"))
+        assert (reply.status, reply.header("location"), reply.header("content-length")) == (302, "/there", "0")
+        assert (await lab.ask(chunked([], b"Content-Type: text/plain\r\n"))).status == 200
+
+
+async def test_types_that_are_no_data_stream_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(monkeypatch, mask("$..iban"), limit=1000) as lab:
+        script = b"window.a = 1; " * 100_000
+        for body, kind in (
+            (script, b"text/javascript"),
+            (b"[hidden]{display:none}" * 99, b"text/css"),
+            (b"{", b"text/css"),
+        ):
+            for coding in (b"", b"gzip"):
+                sent = gzip.compress(body) if coding else body
+                headers = b"Content-Type: " + kind + b"\r\n" + (b"Content-Encoding: gzip\r\n" if coding else b"")
+                reply = await lab.ask(answer(sent, headers), path="/a.js?v=window.a")
+                assert (reply.status, reply.body) == (200, sent)
+
+
+async def test_more_types_pass_where_the_operator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(monkeypatch, mask("$..iban"), pass_types=("text/csv", "video/*")) as lab:
+        assert (await lab.ask(answer(b"a,b", b"Content-Type: text/csv; charset=utf-8\r\n"))).body == b"a,b"
+        assert (await lab.ask(answer(b"mp4", b"Content-Type: video/mp4\r\n"))).body == b"mp4"
+        assert (await lab.ask(answer(b"<p>", b"Content-Type: text/html\r\n"))).status == 502
+
+
+async def test_lines_of_json_are_masked_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(monkeypatch, mask("$.iban")) as lab:
+        line = json.dumps(ROW).encode() + b"\n"
+        reply = await lab.ask(chunked([line] * 5, b"Content-Type: application/x-ndjson\r\n"))
+        lines = reply.body.splitlines()
+        assert [json.loads(each)["iban"] for each in lines] == [STARS] * 5
+
+
+async def test_conditions_on_what_is_changed_reach_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+        headers = b'If-Match: "v1"\r\nContent-Length: 0\r\nOrigin: https://app.test\r\nSec-Fetch-Site: same-origin\r\n'
+        await lab.ask(document(ROW), headers, method="PUT")
+        assert lab.seen.header(b"if-match") == b'"v1"'
+
+
+async def test_pages_get_the_helper_and_data_is_masked_on_one_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zt_proxy.worker.gateway import helper, masked
+
+    made = []
+
+    def relay(self: helper.Helper, *arguments: object) -> object:
+        settings = self_settings[0]
+        masking = masked.masking_of(settings, bytes(32), self)
+        assert masking is not None
+        made.append(masking.relay(masking._masks, *arguments))  # type: ignore[arg-type]
+        return made[-1]
+
+    self_settings = []
+    original = helper.Helper.__init__
+
+    def init(self: helper.Helper, route, *rest) -> None:  # type: ignore[no-untyped-def]
+        self_settings.append(route)
+        original(self, route, *rest)
+
+    monkeypatch.setattr(helper.Helper, "__init__", init)
+    monkeypatch.setattr(helper.Helper, "relay", relay)
+    async with masked_lab(monkeypatch, mask("$..iban"), route={"helper": True}) as lab:
+        page = b"<!doctype html><html><head><title>App</title></head><body>hello</body></html>"
+        html = b"Content-Type: text/html\r\n"
+        asked = b"Sec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\n"
+        for upstream in (answer(page, html), chunked([page[:3], page[3:]], html)):
+            reply = await lab.ask(upstream, asked)
+            assert reply.body == page.replace(b"<head>", f'<head><script src="{SESSION_JS_URL}"></script>'.encode())
+        reply = await lab.ask(document(ROW), asked)
+        assert json.loads(reply.body)["iban"] == STARS
+
+
+async def test_a_platform_that_goes_on_too_long_is_given_up_and_the_next_request_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with masked_lab(monkeypatch, mask("$..iban"), limit=10_000) as lab:
+        cookie = await lab.proxy.sign_in()
+        client = await lab.proxy.connect()
+        request = b"GET / HTTP/1.1\r\nHost: app.test\r\nCookie: " + cookie + b"\r\n\r\n"
+        lab.proxy.upstream.answer = answer(b'["' + b"x" * 4_000_000 + b'"]')
+        await client.write(request)
+        assert (await client.reply()).status == 502
+        lab.proxy.upstream.answer = document(ROW)
+        await client.write(request)
+        assert json.loads((await client.reply()).body)["iban"] == STARS
