@@ -48,6 +48,8 @@ class Reader:
 
     def __init__(self, problems: Collector) -> None:
         self._problems = problems
+        self.unclear: set[str] = set()
+        """Ids of matchers with a problem."""
         self._read_from = Format.TEXT
 
     def profile(self, tree: Mapping, parent: ProfileSpec | None) -> ProfileSpec:
@@ -96,6 +98,7 @@ class Reader:
         return base
 
     def _matcher(self, item: Mapping) -> MatcherSpec:
+        before = len(self._problems.sorted())
         self._known(item, _MATCHER)
         paths = self._paths(item)
         graphql = self._graphql(item)
@@ -119,6 +122,8 @@ class Reader:
             self._problems.error(
                 item.at, "it says nothing about requests and would fit all of them", hint="see `otherwise`"
             )
+        if len(self._problems.sorted()) > before:
+            self.unclear.add(spec.id)
         return spec
 
     def _message(self, item: Mapping, matchers: Iterable[MatcherSpec], parent: ProfileSpec | None) -> MessageSpec:

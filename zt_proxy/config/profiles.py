@@ -73,8 +73,9 @@ def read_file(path: Path, base: Path | None = None, _above: tuple[Path, ...] = (
         return LoadedProfile(path, tuple(problems.sorted()), None, (path,))
     above = (*_above, path.resolve())
     parent = _parent(tree, problems, path, base, above)
-    spec = Reader(problems).profile(tree, parent.spec if parent else None)
-    _unreachable(tree, spec, parent.spec if parent else None, problems)
+    reader = Reader(problems)
+    spec = reader.profile(tree, parent.spec if parent else None)
+    _unreachable(tree, spec, reader.unclear, problems)
     files = (path, *(parent.files if parent else ()))
     return LoadedProfile(path, tuple(problems.sorted()), None if problems.has_errors() else spec, files)
 
@@ -88,7 +89,7 @@ def _parent(
         return None
     at = tree.values_at["extends"]
     found = find(reference, path.parent if "/" in reference else base)
-    if found is not None and found.resolve() in above:
+    if found is not None and found.resolve() in above and reference in known_profiles():
         found = find(reference, None)
     if found is None:
         problems.error(at, f"`{reference}` is no profile", hint=nearest(reference, known_profiles(base)))
@@ -98,26 +99,24 @@ def _parent(
         return None
     loaded = read_file(found, base, above)
     if loaded.spec is None:
-        first = loaded.errors[0]
-        problems.error(at, f"`{reference}` has {len(loaded.errors)} problems of its own", hint=f"first: {first}")
+        problems.error(at, f"`{reference}` cannot be read: {loaded.errors[0]}")
     return loaded
 
 
-def _unreachable(tree: Mapping, spec: ProfileSpec, parent: ProfileSpec | None, problems: Collector) -> None:
-    """Matchers of this file behind one that takes everything they could fit."""
-    inherited = {matcher.id for matcher in parent.matchers} if parent else set()
+def _unreachable(tree: Mapping, spec: ProfileSpec, unclear: set[str], problems: Collector) -> None:
+    """Matchers of this file behind one that takes everything they could fit. Of `unclear` ones nothing is said."""
     written = tree.get("matchers")
     places = (
         {item["id"]: item.at for item in written if isinstance(item, Mapping) and isinstance(item.get("id"), str)}
         if isinstance(written, list)
         else {}
     )
-    own = [matcher for matcher in spec.matchers if matcher.id in places or matcher.id not in inherited]
+    own = [matcher for matcher in spec.matchers if matcher.id in places and matcher.id not in unclear]
     for index, late in enumerate(own):
         early = next((matcher for matcher in own[:index] if _takes_all(matcher, late)), None)
         if early is not None:
             problems.error(
-                places.get(late.id),
+                places[late.id],
                 f"the matcher `{late.id}` is never reached: `{early.id}` before it fits all that it fits",
                 hint="put the narrower one first",
             )
