@@ -1,5 +1,7 @@
 """Masks against a reference that parses, walks and compares: whatever the document, and wherever it is cut."""
 
+import gzip
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +9,24 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zt_proxy.worker.protect.mask import paths, ways
+from tests.lab.proxy import lab_route
+from zt_proxy.core.clock import SystemClock
+from zt_proxy.core.errors import UpstreamError, ZtError
+from zt_proxy.core.types import Facts
+from zt_proxy.worker.protect.mask import Masking, paths, ways
 from zt_proxy.worker.protect.mask.document import Editor
+from zt_proxy.worker.settings import MaskSpec, UpstreamSettings
+from zt_proxy.worker.upstream.permit import keeping
+from zt_proxy.worker.upstream.pool import UpstreamPool
+from zt_proxy.worker.upstream.relay import Phase, Relay
+from zt_proxy.worker.wire.h1_response import ResponseParser
+from zt_proxy.worker.wire.head import NOTHING_NOTED, RequestHead
 
+IBAN = b"DE89370400440532013000"
+NOBODY = Facts(0.0, "app", b"GET", b"/", "192.0.2.1", None, None)
+TYPES = [
+    b"Content-Type: %b\r\n" % each for each in (b"application/json", b"image/png", b"text/html", b"text/plain")
+] + [b""]
 NAMES = ["iban", "salary", "a", "b", "items", "IBAN", 'q"uote', "sl/ash", "comma,", "grün", "", "true", "1", "ib"]
 PATHS = [
     "$..iban",
@@ -135,3 +152,102 @@ def test_a_mask_hides_what_a_walk_over_the_parsed_document_finds_and_nothing_els
     expected = reference(parsed(body), target, None if way is None else way.call, {0})
     assert same(parsed(masked), expected), (body, masked)
     assert count or masked == body
+
+
+class Reader:
+    """The client's side of a relay, and its owner: keeps what it is sent."""
+
+    congested = False
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.done: list[ZtError | None] = []
+
+    def write(self, data: bytes) -> None:
+        self.got += data
+
+    def pause_reading(self, who: int) -> None: ...
+
+    def resume_reading(self, who: int) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def relay_done(self, error: ZtError | None) -> None:
+        self.done.append(error)
+
+    def relay_switched(self, relay: Relay, extensions: bool) -> None: ...
+
+
+def carried(sent: bytes, cuts: list[int], *masks: MaskSpec) -> Reader:
+    """What a reader gets of an answer that arrives in these pieces."""
+    reader, pool = Reader(), UpstreamPool(UpstreamSettings("http", "127.0.0.1", 9), SystemClock())
+    masking = Masking(lab_route("app", "app.test", (), masks=masks), bytes(32))
+    head = RequestHead([], list(NOTHING_NOTED))
+    head.method, head.target = b"GET", b"/"
+    request = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
+    relay = masking.relay(
+        masking.masks_for(NOBODY, None), keeping(), reader, reader, pool, head, request, b"\r\n", 0, frozenset()
+    )
+    relay.request_ended = True
+    relay.phase = Phase.WAITING
+    parser = ResponseParser(pool.heads)
+    parser.expect(b"GET", relay)
+    edges = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
+    for start, end in itertools.pairwise(edges):
+        assert IBAN not in reader.got
+        try:
+            parser.feed(sent[start:end])
+        except UpstreamError as error:
+            relay.upstream_failed(error)
+            break
+        relay.upstream_fed()
+    return reader
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=40),
+    st.sampled_from(TYPES),
+    st.booleans(),
+    st.integers(1, 60),
+    st.lists(st.integers(0, 2000), max_size=8),
+    st.sampled_from(["last4", "fixed", "remove", "hash"]),
+)
+def test_a_masked_value_never_leaves_at_any_border_of_pieces_by_any_type(
+    filler: bytes, media: bytes, zipped: bool, size: int, cuts: list[int], way: str
+) -> None:
+    text = filler.decode("latin-1")
+    value = {"a": [{"x": text, "iban": IBAN.decode()}, text], "iban": IBAN.decode(), text: {"iban": [IBAN.decode()]}}
+    body = json.dumps(value).encode()
+    body = gzip.compress(body) if zipped else body
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(body[at : at + size]), body[at : at + size]) for at in range(0, len(body), size)
+    )
+    coding = b"Content-Encoding: gzip\r\n" if zipped else b""
+    sent = b"HTTP/1.1 200 OK\r\n" + media + coding + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    reader = carried(sent, cuts, MaskSpec("secrets", ("$..iban",), way))
+    assert IBAN not in reader.got
+    assert IBAN[-12:] not in reader.got
+    head, _, got = reader.got.partition(b"\r\n\r\n")
+    assert reader.done == [None]
+    masked = json.loads(got)
+    assert b"Content-Length: %d" % len(got) in head
+    assert masked["a"][0]["x"] == text
+    assert masked["a"][1] == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([*TYPES, b"Content-Type: text/event-stream\r\n"]),
+    st.binary(max_size=30),
+    st.binary(max_size=30),
+    st.lists(st.integers(0, 400), max_size=6),
+)
+def test_with_anything_before_or_behind_json_it_is_masked_or_refused(
+    media: bytes, before: bytes, behind: bytes, cuts: list[int]
+) -> None:
+    body = before + b'{"iban":"' + IBAN + b'"}' + behind
+    if b"json" not in media and before.strip(b" \t\r\n\0\xef\xbb\xbf\xfe\xff") != b"":
+        return  # a page or a picture with something in it
+    sent = b"HTTP/1.1 200 OK\r\n" + media + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    assert IBAN not in carried(sent, cuts, MaskSpec("secrets", ("$..iban",), "fixed")).got

@@ -27,12 +27,11 @@ class Held:
     def __init__(self, answer: Answer, limit: int, target: bytes) -> None:
         """`target` is the request's: a script that calls a function named there is data for that function."""
         self.answer = answer
-        self.parts: list[bytes] = []
+        self.raw = bytearray()
+        """What came so far; not a list of pieces, of which each may be a single byte."""
         self._limit = limit
         self._target = target
-        self._size = 0
-        self._plain: list[bytes] = []
-        self._plain_size = 0
+        self._plain = bytearray() if answer.coding else self.raw
         self._start = b""
         """What it begins with, without what may stand between the tokens of JSON there."""
         self._inflater = Inflater(answer.coding) if answer.coding else None
@@ -40,34 +39,32 @@ class Held:
 
     def feed(self, data: bytes) -> bool:
         """The next bytes. True: the answer may pass, what is held first. Raises Unreadable."""
-        self.parts.append(data)
-        self._size += len(data)
+        self.raw += data
         if self._inflater is None:
-            self._keep(data)
+            self._look(data)
         else:
             for piece in self._inflater.pieces(data):
-                self._keep(piece)
-                if self._plain_size > self._limit:
+                self._plain += piece
+                self._look(piece)
+                if len(self._plain) > self._limit:
                     break
         if not self._json and self._passes(ended=False):
             return True
-        if max(self._size, self._plain_size) > self._limit:
+        if max(len(self.raw), len(self._plain)) > self._limit:
             raise Unreadable("larger than the limit")
         return False
 
     def end(self) -> bytes | None:
         """The body is complete: decoded, if it is JSON, or else None: it may pass. Raises Unreadable."""
-        if not self._size:
+        if not self.raw:
             return None
         if not self._json and self._passes(ended=True):
             return None
         if self._inflater is not None:
             self._inflater.end()
-        return b"".join(self._plain)
+        return bytes(self._plain)
 
-    def _keep(self, piece: bytes) -> None:
-        self._plain.append(piece)
-        self._plain_size += len(piece)
+    def _look(self, piece: bytes) -> None:
         start = self._start
         if self._json or len(start) >= FIRST_OF_SCRIPT:
             return

@@ -141,16 +141,16 @@ class MaskRelay(Relay):
         """It may pass: what was held, and from now on whatever comes."""
         self._held = None
         super().on_response(head)
-        for part in held.parts:
-            super().on_response_body(part)
+        if held.raw:
+            super().on_response_body(bytes(held.raw))
 
     def _uninspectable(self, head: ResponseHead, error: Unreadable) -> None:
         """Raises NotInspectable, unless the operator lets such answers pass, or an error tells enough by its status."""
         held, self._held = self._held, None
         if self.plan.settings.insecure_pass:
             super().on_response(head)
-            for part in held.parts if held is not None else ():
-                super().on_response_body(part)
+            if held is not None and held.raw:
+                super().on_response_body(bytes(held.raw))
         elif head.status >= 400:
             super().on_response(answers.emptied(head, self.plan.hidden))
             super().on_response_end()
