@@ -27,7 +27,6 @@ Exit code: 0 fine, 1 errors."""
 
 def register(app: typer.Typer) -> None:
     app.command(epilog=_EPILOG)(check)
-    app.command(epilog="Example:\n\n  zt-proxy schema > zt-proxy.schema.json")(schema)
 
 
 def check(
@@ -56,13 +55,6 @@ def check(
     else:
         typer.echo(f"{file}: fine")
     raise typer.Exit(int(failed))
-
-
-def schema() -> None:
-    """Print the JSON Schema of the configuration file, for editors."""
-    from zt_proxy.config.reference import json_schema
-
-    typer.echo(json.dumps(json_schema(), indent=2))
 
 
 def _count(number: int, word: str) -> str:

@@ -2,7 +2,21 @@
 
 import typer
 
-from zt_proxy.cli import alerts, audit, ca, check, demo, factors, init, locks, run, sessions, status, verify_upstream
+from zt_proxy.cli import (
+    alerts,
+    audit,
+    ca,
+    check,
+    demo,
+    factors,
+    init,
+    locks,
+    run,
+    schema,
+    sessions,
+    status,
+    verify_upstream,
+)
 
 app = typer.Typer(
     name="zt-proxy",
@@ -13,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (run, check, init, status, sessions, locks, factors, alerts, audit, ca, verify_upstream, demo):
+for command in (run, check, init, schema, status, sessions, locks, factors, alerts, audit, ca, verify_upstream, demo):
     command.register(app)
 
 

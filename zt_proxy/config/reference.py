@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from zt_proxy.config import schema_when, units
+from zt_proxy.config import schema_watch, schema_when, units
 from zt_proxy.config.load import inner
 from zt_proxy.config.schema import Schema
 from zt_proxy.config.schema_base import Model
@@ -38,6 +38,7 @@ _WITH_UNITS: dict[Any, str] = {
     units.rate: "rate",
     units.frequency: "frequency",
     units.end_of: "date",
+    schema_watch.lasting: "duration or `until-reviewed`",
     schema_when.one_or_list: "text or list of text",
     schema_when.one_or_list_in_each: "mapping of name to text or list of text",
 }
@@ -54,13 +55,22 @@ def json_schema() -> dict[str, Any]:
 
 def _respell(written: dict[str, Any]) -> None:
     """Defaults with units, as an operator would write them; those of whole mappings say nothing new."""
-    default, pattern = written.get("default"), str(written.get("pattern", ""))
+    default = written.get("default")
     if isinstance(default, dict) or default is None:
         written.pop("default", None)
-    elif pattern == units.DURATION_PATTERN:
-        written["default"] = units.show_duration(default)
-    elif pattern:
-        written["default"] = units.show_size(default) + ("/s" if pattern.endswith("/s$") else "")
+    elif isinstance(default, list):
+        written["default"] = [_spelled(item, str(written.get("items", {}).get("pattern", ""))) for item in default]
+    else:
+        written["default"] = _spelled(default, str(written.get("pattern", "")))
+
+
+def _spelled(value: Any, pattern: str) -> Any:
+    """A number, as it is written under a key whose values have this pattern."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not pattern:
+        return value
+    if pattern.startswith(units.DURATION_PATTERN.removesuffix("$")):
+        return units.show_duration(value)
+    return units.show_size(int(value)) + ("/s" if pattern.endswith("/s$") else "")
 
 
 def markdown() -> str:
@@ -151,13 +161,17 @@ def _default(field: FieldInfo) -> str:
     kind = _type(field)
     if value is None or isinstance(value, Model):
         return ""
-    if kind == "duration":
+    if kind.startswith("duration") and isinstance(value, float):
         return f"`{units.show_duration(value)}`"
+    if kind == "list of duration":
+        return f"`{', '.join(map(units.show_duration, value))}`"
     if kind in {"size", "rate"}:
         return f"`{units.show_size(value)}{'/s' if kind == 'rate' else ''}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if isinstance(value, list | dict):
+    if isinstance(value, dict):
+        return f"`{', '.join(f'{name}: {item}' for name, item in value.items())}`" if value else "none"
+    if isinstance(value, list):
         return f"`{', '.join(map(str, value))}`" if value else "none"
     return f"`{value}`"
 

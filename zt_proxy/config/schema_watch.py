@@ -13,13 +13,13 @@ Responds = Literal["report", "enforce", "off"]
 Effect = Literal["block", "step-up", "read-only", "no-export"]
 
 
-def _lasting(value: object) -> object:
+def lasting(value: object) -> object:
     return value if value == "until-reviewed" else units.duration(value)
 
 
 Lasting = Annotated[
     float | Literal["until-reviewed"],
-    BeforeValidator(_lasting),
+    BeforeValidator(lasting),
     WithJsonSchema({"type": "string", "pattern": units.DURATION_PATTERN.removesuffix("$") + "$|^until-reviewed$"}),
 ]
 """Seconds, or `until-reviewed`."""

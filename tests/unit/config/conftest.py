@@ -54,6 +54,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, authority, ends in (("fresh", ca, 10), ("stale", ca, -1), ("other", trustme.CA(), 10)):
         (folder / f"list-{name}.pem").write_bytes(revocation_list(authority, ends))
     (folder / "secret").write_text("the-client-secret\n")
+    (folder / "hook").write_text("the secret of a webhook\n")
     leaf = ca.issue_cert("rsa.example.com", not_after=NOW + datetime.timedelta(days=90), key_type=trustme.KeyType.RSA)
     leaf.private_key_pem.write_to_path(folder / "rsa.key")
     leaf.cert_chain_pems[0].write_to_path(folder / "rsa.pem")

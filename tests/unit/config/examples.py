@@ -84,6 +84,18 @@ require: {mfa: multi, reauth: 2h, justify: true}
 mode: report
 stage: identity
 networks: {office: [192.0.2.0/24, "2001:db8::/32"], hosting: 198.51.100.0/24}
+risk:
+  weights: {new-device: 1, new-country: 2, impossible-travel: 3, unusual-hour: 4, failed-attempts: 5, address-changed: 6, agent-changed: 7, dormant: 8}
+  thresholds: {medium: 31, high: 61, low_again: 21, medium_again: 51}
+  networks: {office: -30}
+  egress: [office]
+  dormant: 30d
+watch:
+  respond: enforce
+  volume: {factor: 5, floor: 1MB, requests_floor: 50, learn: 1d, windows: [1m], respond: report, effect: block, for: 2h}
+  first_use: {learn: 7d, respond: report, effect: read-only, for: until-reviewed}
+  changes: {kinds: [deployment]}
+alerts: {webhooks: [{url: "http://siem.example/hook", secret: "${file:certs/hook}", timeout: 3s, insecure_http: true}], quiet: 1m}
 geoip: {country: certs/country.mmdb, asn: certs/asn.mmdb, insecure_origin_header: X-Test-Country}
 attributes: {department: dept, location: site, clearance: level}
 roles:
@@ -146,6 +158,10 @@ routes:
     machines_only: true
     helper: inject
     insecure_root_service_worker: true
+    mask:
+      - {name: salaries, fields: ["$..salary"], with: hash, case: insensitive, only_by_rule: true, headers: [X-Salary]}
+      - {fields: ["$..iban"], unless: {groups: [finance]}, only: {users: [bo@example.com], when: {network: hosting}}, value: none}
+    answers: {limit: 2MiB, uninspectable: insecure_pass, pass_types: [image/png], websocket: pass}
     body_limit: 100MB
     require: {mfa: phishing-resistant, reauth: 1h}
     mode: report
@@ -183,6 +199,7 @@ routes:
           changes: deployment
           cel: "true"
         require: {approve: {users: [ann@example.com], groups: [leads], for: 12h}}
+        mask: [salaries]
         limit: {requests: 100, bytes: 50MB, per: 1h}
         notify: true
         mode: report

@@ -106,8 +106,10 @@ def test_a_rich_file_is_read_exactly(place: Path, monkeypatch: pytest.MonkeyPatc
     assert made.control.insecure == (
         "identity.providers.corp.insecure_no_mfa",
         "identity.providers.corp.insecure_http",
+        "alerts.webhooks.0.insecure_http",
         "geoip.insecure_origin_header",
         "routes.builder.insecure_root_service_worker",
+        "routes.builder.answers.uninspectable.insecure_pass",
         "routes.sock.rules.open.insecure_allow_everyone",
     )
 

@@ -221,6 +221,19 @@ def test_the_reference_is_current() -> None:
     assert kept == markdown(), "python -m zt_proxy.config.reference > docs/reference/configuration.md"
 
 
+def test_the_schema_in_the_documentation_is_current(tmp_path: Path) -> None:
+    kept = ROOT / "docs/reference/schema.json"
+    made = tmp_path / "schema.json"
+    assert CliRunner().invoke(app, ["schema", "--output", str(made)]).exit_code == 0
+    assert kept.read_bytes() == made.read_bytes(), "zt-proxy schema --output docs/reference/schema.json"
+
+
+def test_a_schema_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["schema", "--output", str(tmp_path / "none" / "schema.json")])
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.output
+
+
 def test_every_key_is_explained() -> None:
     assert all(line.rstrip(" |").count("|") >= 4 for line in markdown().splitlines() if line.startswith("| `"))
 
