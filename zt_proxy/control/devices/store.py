@@ -112,12 +112,13 @@ class KnownDevices:
         path = state_dir / "devices.db"
         return cls(await Database.open(path, "known devices", schema=SCHEMA, version=VERSION), ring, clock)
 
-    async def seen(self, who: Person, cookie: str | None, label: str, address: str) -> Seen:
-        """A sign-in of this person came with this cookie (None: with none). Of two at once one is the first."""
+    async def seen(self, who: Person, cookie: str | None, label: str, address: str, fresh: str = "") -> Seen:
+        """A sign-in of this person came with this cookie (None: with none). Of two at once one is the first. `fresh`:
+        the id of the device, if it is a new one."""
         now, person = self._clock.now(), self._person(who)
         if cookie is None or not is_device_cookie(cookie):
             cookie = b64encode(secrets.token_bytes(TOKEN_BYTES))
-        key, fresh = _hash(cookie), b64encode(secrets.token_bytes(9))
+        key, fresh = _hash(cookie), fresh or new_id()
 
         def work(db: sqlite3.Connection) -> Seen:
             db.execute("DELETE FROM devices WHERE person=? AND last_seen<=?", (person, now - KEPT))
@@ -137,19 +138,23 @@ class KnownDevices:
 
         return await self._run(work)
 
+    async def id_of(self, who: Person, cookie: str | None) -> str:
+        """Of the browser with this cookie, if this person has signed in with it before; else empty."""
+        if cookie is None or not is_device_cookie(cookie):
+            return ""
+        person, key, since = self._person(who), _hash(cookie), self._clock.now() - KEPT
+
+        def work(db: sqlite3.Connection) -> str:
+            row = db.execute(
+                "SELECT id FROM devices WHERE person=? AND cookie=? AND last_seen>?", (person, key, since)
+            ).fetchone()
+            return row[0] if row else ""
+
+        return await self._run(work)
+
     async def known(self, who: Person, cookie: str | None) -> bool:
         """Whether this person has signed in with the browser of this cookie before."""
-        if cookie is None or not is_device_cookie(cookie):
-            return False
-        person, key, since = self._person(who), _hash(cookie), self._clock.now() - KEPT
-        return await self._run(
-            lambda db: (
-                db.execute(
-                    "SELECT 1 FROM devices WHERE person=? AND cookie=? AND last_seen>?", (person, key, since)
-                ).fetchone()
-                is not None
-            )
-        )
+        return bool(await self.id_of(who, cookie))
 
     async def of(self, who: Person) -> tuple[Device, ...]:
         """The person's devices, the one seen last first."""
@@ -213,6 +218,11 @@ class KnownDevices:
 
     def _person(self, who: Person) -> bytes:
         return subject_hash(self._ring, who.issuer, who.subject)
+
+
+def new_id() -> str:
+    """Of a device that nobody has seen before."""
+    return b64encode(secrets.token_bytes(9))
 
 
 def is_device_cookie(value: str) -> bool:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from zt_proxy.control.devices.agent import agent_label
 from zt_proxy.control.devices.notice import new_device
-from zt_proxy.control.devices.store import KEPT, NOTICE_LIFE, Notice, Seen
+from zt_proxy.control.devices.store import KEPT, NOTICE_LIFE, Notice, Seen, new_id
 from zt_proxy.control.devices.times import DAY, machine, written
 from zt_proxy.control.factors.types import Person
 from zt_proxy.control.identity.types import VerifiedLogin
@@ -48,13 +48,16 @@ async def begin_session(call: Call, login: VerifiedLogin, *, replaces: str = "")
 async def _arrival(call: Call, who: Person) -> Arrival:
     """Before the session is made: what it is judged by, and keeps."""
     agent = call.request.headers.get("User-Agent", "")
-    known = None
+    known, device = None, ""
     try:
-        known = await call.portal.devices.known(who, read_cookie(call.request, call.portal.settings.device_cookie))
+        device = await call.portal.devices.id_of(who, read_cookie(call.request, call.portal.settings.device_cookie))
+        known = bool(device)
     except UnavailableError as error:
         log.error("known devices unavailable", detail=error.detail)
     mark = agent_mark(agent.encode("utf-8", "surrogateescape"))
-    return Arrival(agent_label(agent), call.client, mark, known)
+    if known is False:
+        device = new_id()
+    return Arrival(agent_label(agent), call.client, mark, known, device)
 
 
 async def _record(call: Call, record: SessionRecord, place: Place) -> None:
@@ -69,6 +72,7 @@ async def _record(call: Call, record: SessionRecord, place: Place) -> None:
             **person_line(record.principal),
             **place_line(place),
             device=arrival.label,
+            device_id=arrival.device,
             **known,
             acr=record.acr,
             amr=record.amr,
@@ -84,7 +88,7 @@ async def _recognise(call: Call, record: SessionRecord, arrival: Arrival) -> Non
     """After the session was made: a sign-in that was refused makes no device known."""
     portal, who = call.portal, Person.of(record.principal)
     cookie = read_cookie(call.request, portal.settings.device_cookie)
-    seen = await portal.devices.seen(who, cookie, arrival.label, arrival.address)
+    seen = await portal.devices.seen(who, cookie, arrival.label, arrival.address, arrival.device)
     call.cookies.append(set_cookie(portal.settings.device_cookie, seen.cookie, KEPT))
     if seen.new and not seen.first:
         log.info("signed in with a new device", sid=record.sid, device=seen.device.id)

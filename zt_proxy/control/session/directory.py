@@ -37,6 +37,8 @@ class Listed(msgspec.Struct, frozen=True):
     """The browser that signed in, coarsely."""
     address: str = ""
     """Where it signed in from."""
+    device_id: str = ""
+    """By which the device can be locked."""
     groups: tuple[str, ...] = ()
     """As the provider said last."""
 
@@ -138,6 +140,7 @@ class SessionDirectory:
             hosts=hosts,
             device=record.arrival.label,
             address=record.arrival.address,
+            device_id=record.arrival.device,
             groups=tuple(sorted(who.groups)),
         )
 

@@ -40,6 +40,7 @@ class Live:
             level=record.level,
             proofs=record.proofs,
             device_known=record.arrival.device_known,
+            device=record.arrival.device,
             address=record.arrival.address,
             agent=record.arrival.agent,
             risk=record.risk,

@@ -24,6 +24,8 @@ class Arrival(msgspec.Struct, frozen=True):
     """See `Session.agent`."""
     device_known: bool | None = None
     """See `Session.device_known`."""
+    device: str = ""
+    """See `Session.device`."""
 
 
 NOWHERE = Arrival()
