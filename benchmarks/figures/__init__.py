@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from benchmarks.bench import Bench
-from benchmarks.figures import balance, download, idle, machines, memory, request, routes, sessions, workers
+from benchmarks.figures import balance, decision, download, idle, machines, memory, request, routes, sessions, workers
 from benchmarks.rounds import Gate, Outcome
 
 
@@ -27,6 +27,8 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "balance": Figure(balance.GATE, balance.measure),
         "memory": Figure(memory.GATE, memory.measure),
         "sessions": Figure(sessions.GATE, sessions.measure),
+        "decision": Figure(decision.GATE_100, decision.measure_100),
+        "decision-1000": Figure(decision.GATE_1000, decision.measure_1000),
     }
 )
 QUICK_FIGURES = ("request", "download", "idle", "routes")

@@ -10,7 +10,7 @@ from zt_proxy.core.types import ChallengeKind, Decision, Effect, Mode, Obligatio
 from zt_proxy.policy.conditions import Ask, Node, Vocabulary, all_of, compile_condition
 from zt_proxy.policy.engine import Policy
 from zt_proxy.policy.index import RequestIndex, SubjectIndex
-from zt_proxy.policy.machines import MachineRules
+from zt_proxy.policy.machines import MachineRules, headers_of
 from zt_proxy.policy.rules import Book, CompiledRule
 from zt_proxy.policy.spec import All, Audience, Condition, Named, Not, RouteRules, RuleEffect, RuleSpec, Test
 from zt_proxy.policy.subjects import add_subject
@@ -25,7 +25,7 @@ def compile_rules(rules: RouteRules) -> Policy:
     off = rules.mode is Mode.OFF
     words = Vocabulary(rules)
     live = [spec for spec in people if not off and spec.mode is not Mode.OFF]
-    idle = [spec if spec.mode is Mode.OFF else replace(spec, mode=Mode.OFF) for spec in people if spec not in live]
+    idle = [replace(spec, mode=Mode.OFF) for spec in people if off or spec.mode is Mode.OFF]
     return Policy(
         rules.route,
         compile_book(live, rules, words),
@@ -33,6 +33,7 @@ def compile_rules(rules: RouteRules) -> Policy:
         provider=rules.provider,
         break_glass=rules.break_glass,
         idle=lambda: compile_book(idle, rules, words),
+        headers=set().union(*(headers_of(spec.when) for spec in rules.rules if spec.when is not None)),
     )
 
 

@@ -6,7 +6,7 @@ which paths exist. The order in which rules were written never matters. An excep
 into a denial; it never becomes an allow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -44,17 +44,18 @@ class Policy:
         provider: str = "",
         break_glass: tuple[str, ...] = (),
         idle: Callable[[], Book],
+        headers: Iterable[str] = (),
     ) -> None:
         """`book`: the rules in force and those in report mode; `idle` gives those that are off, for traces.
-        `provider`: whose people alone are known here."""
+        `provider`: whose people alone are known here. `headers`: those that rules for integrations ask for."""
         self.route = route
         self._book = book
         self._report_only = report_only
         self._provider = provider
         self._break_glass = frozenset(break_glass)
         self._idle = idle
-        self.headers_wanted: frozenset[str] = frozenset().union(*(rule.headers for rule in book.rules))
-        """Lower-case names of the headers that conditions ask for: `Facts.headers` has to have them."""
+        self.headers_wanted: frozenset[str] = frozenset(headers).union(*(rule.headers for rule in book.rules))
+        """Lower-case names of the headers that conditions of the route ask for: `Facts.headers` has to have them."""
 
     def decide(self, facts: Facts) -> Decision:
         """The decision, with what rules in report mode would have changed in it.

@@ -50,6 +50,11 @@ def compile_expression(expression: str, words: "Vocabulary") -> "Node":
         raise ConfigurationError(f"CEL expression {expression!r}: {said}") from error
     if compiled.return_type() != cel.Type.BOOL:
         raise ConfigurationError(f"CEL expression {expression!r} is {compiled.return_type().name()}, not true or false")
+    shouted = [name for pair in _HEADER.findall(expression) for name in pair if name != name.lower()]
+    if shouted:
+        raise ConfigurationError(
+            f"CEL expression {expression!r}: write {shouted[0].lower()!r}, as headers are kept here"
+        )
     bare = _TEXT.sub("", expression)
     wanted = [name for name in VARIABLES if name in set(_NAME.findall(bare))]
 

@@ -6,6 +6,7 @@ thousand rules cost little more than ten (`benchmarks`: `decision_us_1000`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.session import Principal
@@ -106,33 +107,52 @@ class RequestIndex:
 class _Objects:
     """`KIND:NAME`, each with wild cards, to bits."""
 
-    __slots__ = ("_kinds", "_like", "_whole")
+    __slots__ = ("_kinds", "_like")
 
     def __init__(self, patterns: Iterable[tuple[str, int]]) -> None:
-        self._whole: dict[tuple[str, str], int] = {}
-        self._kinds: dict[str, list[tuple[Fits, int]]] = {}
-        """Kind → what names are like, and bits."""
-        self._like: list[tuple[Fits, Fits, int]] = []
-        """What kinds are like, what names are like, and bits."""
+        together: dict[str, list[tuple[str, int]]] = {}
         for pattern, bit in patterns:
             kind, colon, name = pattern.partition(":")
             if not (kind and colon and name):
                 raise ConfigurationError(f"object {pattern!r} is not KIND:NAME")
-            if "*" in kind:
-                self._like.append((wildcards([kind]), wildcards([name]), bit))
-            elif "*" in name:
-                self._kinds.setdefault(kind, []).append((wildcards([name]), bit))
-            else:
-                self._whole[kind, name] = self._whole.get((kind, name), 0) | bit
+            together.setdefault(kind, []).append((name, bit))
+        self._kinds = {kind: _Names(names) for kind, names in together.items() if "*" not in kind}
+        self._like = [(wildcards([kind]), _Names(names)) for kind, names in together.items() if "*" in kind]
 
     def bits(self, kind: str, name: str) -> int:
-        found = self._whole.get((kind, name), 0)
-        for fits, bit in self._kinds.get(kind, ()):
+        names = self._kinds.get(kind)
+        found = names.bits(name) if names is not None else 0
+        for fits, names in self._like:
+            if fits(kind):
+                found |= names.bits(name)
+        return found
+
+
+class _Names:
+    """Names with wild cards to bits; those with one at the end alone, as most are, are looked up by how they begin."""
+
+    __slots__ = ("_lengths", "_like", "_starts", "_whole")
+
+    def __init__(self, patterns: Iterable[tuple[str, int]]) -> None:
+        self._whole: dict[str, int] = {}
+        self._starts: dict[str, int] = {}
+        like: dict[str, int] = {}
+        for pattern, bit in patterns:
+            start, star, rest = pattern.partition("*")
+            into, name = (like, pattern) if rest else (self._starts, start) if star else (self._whole, start)
+            into[name] = into.get(name, 0) | bit
+        self._lengths = sorted({len(start) for start in self._starts})
+        self._like = [(wildcards([pattern]), bits) for pattern, bits in like.items()]
+
+    def bits(self, name: str) -> int:
+        found = self._whole.get(name, 0)
+        for length in self._lengths:
+            if length > len(name):
+                break
+            found |= self._starts.get(name[:length], 0)
+        for fits, bits in self._like:
             if fits(name):
-                found |= bit
-        for fits_kind, fits, bit in self._like:
-            if fits_kind(kind) and fits(name):
-                found |= bit
+                found |= bits
         return found
 
 
@@ -140,16 +160,19 @@ def _actions(clauses: Sequence[tuple[int, tuple[str, ...]]]) -> dict[str, int]:
     """Of each action, and of none (``""``), the bits of the clauses that it fits."""
     found = dict.fromkeys(["", *(action.value for action in Action)], 0)
     for bit, patterns in clauses:
-        if not patterns:
-            fitting = list(found)
-        else:
-            for pattern in patterns:
-                if not any(wildcards([pattern])(action.value) for action in Action):
-                    raise ConfigurationError(f"action {pattern!r} is none of {', '.join(Action)}")
-            fitting = [action.value for action in Action if wildcards(patterns)(action.value)]
-        for action in fitting:
+        for action in found if not patterns else {action for pattern in patterns for action in _like(pattern)}:
             found[action] |= bit
     return found
+
+
+@lru_cache(256)
+def _like(pattern: str) -> tuple[str, ...]:
+    """The actions that a word of a rule stands for."""
+    fits = wildcards([pattern])
+    actions = tuple(action.value for action in Action if fits(action.value))
+    if not actions:
+        raise ConfigurationError(f"action {pattern!r} is none of {', '.join(Action)}")
+    return actions
 
 
 def _together(bits: Iterable[int]) -> int:

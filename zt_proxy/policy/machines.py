@@ -31,7 +31,7 @@ _REPORT_ONLY = Decision(Effect.ALLOW, Reason.RULE_ALLOWED)
 class MachineRules:
     """The rules of one route for integrations. Immutable but for what it remembers."""
 
-    __slots__ = ("_books", "_for_all", "_make", "_named", "_remembered", "_report_only", "headers_wanted")
+    __slots__ = ("_books", "_for_all", "_make", "_named", "_remembered", "_report_only")
 
     def __init__(self, rules: RouteRules, make: Callable[[Sequence[RuleSpec]], Book]) -> None:
         self._make = make
@@ -41,7 +41,6 @@ class MachineRules:
         self._books: dict[str, Book] = {}
         self._remembered: dict[tuple[object, ...], Decision] = {}
         self._report_only = rules.mode is Mode.REPORT
-        headers: set[str] = set()
         for spec in rules.rules:
             if Mode.OFF in (spec.mode, rules.mode):
                 continue
@@ -50,12 +49,6 @@ class MachineRules:
             elif spec.integrations and not (spec.effect is RuleEffect.ALLOW and spec.asks_a_person):
                 for name in spec.integrations:
                     self._named.setdefault(name, []).append(spec)
-            else:
-                continue
-            if spec.when is not None:
-                headers |= _headers(spec.when)
-        self.headers_wanted = frozenset(headers)
-        """Lower-case names of the headers that conditions ask for: `Facts.headers` has to have them."""
 
     def decide(self, name: str, facts: Facts) -> Decision:
         """The decision about an integration's request, with what rules in report mode would have changed.
@@ -127,15 +120,15 @@ def _speaks_of_every_machine(spec: RuleSpec) -> bool:
     return spec.audience is Audience.PUBLIC or not narrowed
 
 
-def _headers(condition: Condition) -> set[str]:
+def headers_of(condition: Condition) -> set[str]:
     """Lower-case names of the headers that a condition asks for, without compiling it."""
     match condition:
         case Test():
             return {condition.fact.removeprefix("header:").lower()} if condition.fact.startswith("header:") else set()
         case Not() | Named():
-            return _headers(condition.item)
+            return headers_of(condition.item)
         case All() | Any():
-            return set().union(*(_headers(item) for item in condition.items))
+            return set().union(*(headers_of(item) for item in condition.items))
         case Cel():
             return headers_in(condition.expression)
         case _:

@@ -26,6 +26,8 @@ def test_the_gates_are_those_of_the_design() -> None:
         "busier_share": (0.6, True),
         "worker_rss_mib": (60.0, True),
         "sessions_100k_over_1": (1.1, True),
+        "decision_us_100": (10.0, True),
+        "decision_us_1000": (25.0, True),
     }
 
 
@@ -44,6 +46,8 @@ def test_the_last_line_names_every_figure_and_the_gates_missed() -> None:
         "busier_share": None,
         "worker_rss_mib": None,
         "sessions_100k_over_1": None,
+        "decision_us_100": None,
+        "decision_us_1000": None,
         "request_us": 54.32,
         "missed": ["ratio_nginx"],
     }
