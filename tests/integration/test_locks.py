@@ -120,7 +120,7 @@ async def test_the_person_is_told_that_they_are_locked_and_nothing_of_the_inside
             assert inside not in text
         assert (await proxy.get("/.zt/sign-out", cookie, NAVIGATION)).status != 403
         record = next(line for line in await proxy.decisions() if line["reason"] == "locked")
-        assert record["effect"] == "deny"
+        assert (record["effect"], record["lock"]) == ("deny", lock["id"])
 
 
 async def test_a_person_is_locked_by_what_their_provider_calls_them() -> None:

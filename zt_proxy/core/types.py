@@ -164,3 +164,5 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """With an ALLOW; None: none."""
     missing: tuple[str, ...] = ()
     """Facts that a rule asked for and that nobody knows."""
+    lock: str = ""
+    """Id of the lock that this comes from, whatever the policy said."""

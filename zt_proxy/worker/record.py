@@ -110,6 +110,8 @@ class _Fields(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Of the sign-in's proof."""
     device_known: bool | None = None
     missing: tuple[str, ...] = ()
+    lock: str = ""
+    """Id of the lock that decided."""
     masks: tuple[str, ...] = ()
     justification: str = ""
     approved_by: str = ""
@@ -367,6 +369,7 @@ def _fields(
         level=session.level.word if session is not None else "",
         device_known=session.device_known if session is not None else None,
         missing=decision.missing,
+        lock=decision.lock,
         masks=duty.masks,
         justification=duty.justification,
         approved_by=duty.approved_by,

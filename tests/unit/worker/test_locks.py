@@ -113,7 +113,8 @@ def test_a_lock_set_again_takes_the_place_of_the_one_before_and_every_change_rai
 
 def judged(effect: LockEffect, act: Act = NO_ACT, method: bytes = SAFE, decision: Decision = ALLOW, **more: object):
     given = {"session": ALICE, **more}
-    return judge(lock(LockKind.USER, "alice", effect), act, method, given.pop("session"), decision, NOW, **given)
+    made = lock(LockKind.USER, "alice", effect, **({"id": given.pop("id")} if "id" in given else {}))
+    return judge(made, act, method, given.pop("session"), decision, NOW, **given)
 
 
 def act(action: Action | None) -> Act:
@@ -121,7 +122,7 @@ def act(action: Action | None) -> Act:
 
 
 def test_block_lets_nothing_through_and_keeps_what_rules_in_report_mode_said() -> None:
-    assert judged(LockEffect.BLOCK) == Decision(Effect.DENY, Reason.LOCKED, reported=("other:deny",))
+    assert judged(LockEffect.BLOCK, id="x") == Decision(Effect.DENY, Reason.LOCKED, reported=("other:deny",), lock="x")
 
 
 @pytest.mark.parametrize("effect", LockEffect)

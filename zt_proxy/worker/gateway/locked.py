@@ -46,14 +46,14 @@ def judge(
         return None  # no way in as it is; a stranger does not learn of locks
     match lock.effect:
         case LockEffect.BLOCK:
-            return _no(Reason.LOCKED, decision)
+            return _no(lock, Reason.LOCKED, decision)
         case LockEffect.STEP_UP:
             return _step_up(lock, session, decision, now, machine, strongest)
         case LockEffect.READ_ONLY:
-            return None if _looks(act, method, websocket) else _no(Reason.LOCKED_READ_ONLY, decision)
+            return None if _looks(act, method, websocket) else _no(lock, Reason.LOCKED_READ_ONLY, decision)
         case LockEffect.NO_EXPORT:
             exports = act.action is None or act.action is Action.EXPORT
-            return _no(Reason.LOCKED_NO_EXPORT, decision) if exports else None
+            return _no(lock, Reason.LOCKED_NO_EXPORT, decision) if exports else None
 
 
 def _looks(act: Act, method: bytes, websocket: bool) -> bool:
@@ -66,10 +66,14 @@ def _step_up(
     lock: Lock, session: Session | None, decision: Decision, now: float, machine: bool, strongest: Level
 ) -> Decision | None:
     if machine:
-        return _no(Reason.LOCKED, decision)
+        return _no(lock, Reason.LOCKED, decision)
     if session is None:
         return Decision(
-            Effect.CHALLENGE, Reason.LOGIN_REQUIRED, challenge=ChallengeKind.LOGIN, reported=decision.reported
+            Effect.CHALLENGE,
+            Reason.LOGIN_REQUIRED,
+            challenge=ChallengeKind.LOGIN,
+            reported=decision.reported,
+            lock=lock.id,
         )
     if proved_since(session, lock.at, now, strongest):
         return None
@@ -79,6 +83,7 @@ def _step_up(
         challenge=ChallengeKind.REAUTH,
         reported=decision.reported,
         level=strongest,
+        lock=lock.id,
     )
 
 
@@ -89,8 +94,8 @@ def proved_since(session: Session, at: float, now: float, level: Level) -> bool:
     return any(proof.level >= level and at < proof.at <= now + SKEW for proof in session.proofs.values())
 
 
-def _no(reason: Reason, decision: Decision) -> Decision:
-    return Decision(Effect.DENY, reason, reported=decision.reported)
+def _no(lock: Lock, reason: Reason, decision: Decision) -> Decision:
+    return Decision(Effect.DENY, reason, reported=decision.reported, lock=lock.id)
 
 
 def applied(
