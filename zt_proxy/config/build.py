@@ -203,6 +203,8 @@ def _control(
         revocation=build_machines.revocation(schema, folders.path),
         insecure=tuple(insecure_switches(schema)),
         origins=build_policy.origins(schema, folders.path),
+        break_glass=build_policy.break_glass(schema),
+        approvals=build_policy.approvals(routes),
         risk=build_risk.risk(schema),
         watch=build_watch.watch(schema, loaded.base),
     )
@@ -243,7 +245,7 @@ def insecure_switches(schema: Schema) -> list[str]:
     on += [
         f"routes.{route.name}.answers.uninspectable.insecure_pass"
         for route in schema.routes
-        if route.mask and route.answers.uninspectable == "insecure_pass"
+        if build_mask.on_route(route, schema) and route.answers.uninspectable == "insecure_pass"
     ]
     return on + [
         f"routes.{route.name}.rules.{rule.id}.insecure_allow_everyone"
@@ -286,7 +288,7 @@ def _route(
         forward_authorization=route.forward_authorization,
         machines_only=route.machines_only,
         helper=route.helper == "inject",
-        masks=build_mask.masks(route, schema.access_levels),
+        masks=build_mask.masks(route, schema),
         answers=build_mask.answers(route.answers),
         insecure_root_service_worker=route.insecure_root_service_worker,
         profile=load_profile(route.profile, path("")) if route.profile else None,

@@ -1,9 +1,10 @@
 """Masks: from the checked schema to what workers read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zt_proxy.config.build_when import condition
+from zt_proxy.config.schema import Schema
 from zt_proxy.config.schema_mask import Answers, Mask, Readers
 from zt_proxy.config.schema_routes import Route
 from zt_proxy.config.schema_when import When
@@ -11,14 +12,20 @@ from zt_proxy.policy.spec import All, Any, Condition, Not, Test
 from zt_proxy.worker.settings import AnswerSettings, MaskSpec
 
 
-def masks(route: Route, levels: Mapping[str, When]) -> tuple[MaskSpec, ...]:
-    """The masks of a route, in the order of the file."""
-    return tuple(_mask(mask, name, levels) for mask, name in zip(route.mask, names(route), strict=True))
+def masks(route: Route, schema: Schema) -> tuple[MaskSpec, ...]:
+    """The masks that count on a route, in the order of the file."""
+    return tuple(_mask(mask, name, schema.access_levels) for name, mask in on_route(route, schema))
 
 
-def names(route: Route) -> tuple[str, ...]:
-    """Names of the masks of a route, also of those that have none in the file."""
-    return tuple(mask.name or f"mask-{number}" for number, mask in enumerate(route.mask, 1))
+def on_route(route: Route, schema: Schema) -> list[tuple[str, Mask]]:
+    """Name and mask of every mask that counts on a route, those of its group first."""
+    group = schema.route_groups.get(route.group) if route.group is not None else None
+    return [*(named(group.mask, f"{route.group}-mask") if group is not None else ()), *named(route.mask, "mask")]
+
+
+def named(written: Sequence[Mask], prefix: str) -> list[tuple[str, Mask]]:
+    """Masks with their names, also those that have none in the file."""
+    return [(mask.name or f"{prefix}-{number}", mask) for number, mask in enumerate(written, 1)]
 
 
 def answers(written: Answers) -> AnswerSettings:

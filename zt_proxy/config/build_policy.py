@@ -1,5 +1,7 @@
 """Rules, roles and what they share: from the checked schema to what the policy reads."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from zt_proxy.config import names, stages
@@ -9,6 +11,7 @@ from zt_proxy.config.requirements import Approvers, floors_of, needs_of
 from zt_proxy.config.schema import Schema
 from zt_proxy.config.schema_routes import Route
 from zt_proxy.config.schema_rules import Match, Rule, RuleLimit, To
+from zt_proxy.control.settings import ApprovalSettings, BreakGlassSettings
 from zt_proxy.core.session import Level
 from zt_proxy.core.types import Mode
 from zt_proxy.policy.geo import OriginSettings
@@ -22,6 +25,7 @@ from zt_proxy.policy.spec import (
     RuleEffect,
     RuleSpec,
 )
+from zt_proxy.worker.settings import RouteSettings
 
 ORGANISATION = "organisation"
 """Where a rule of the top level was written."""
@@ -79,6 +83,22 @@ def origins(schema: Schema, base: names.Folder) -> OriginSettings:
         base(geoip.country) if geoip.country is not None else None,
         base(geoip.asn) if geoip.asn is not None else None,
         (geoip.insecure_origin_header or "").lower(),
+    )
+
+
+def break_glass(schema: Schema) -> BreakGlassSettings:
+    """Who may do what rules deny, and for how long."""
+    chosen = schema.break_glass
+    return BreakGlassSettings(tuple(chosen.accounts), chosen.for_) if chosen is not None else BreakGlassSettings()
+
+
+def approvals(routes: Iterable[RouteSettings]) -> tuple[ApprovalSettings, ...]:
+    """Every rule that asks for somebody else's word."""
+    return tuple(
+        ApprovalSettings(route.name, rule.id, rule.approve)
+        for route in routes
+        for rule in route.rules.rules
+        if rule.approve is not None
     )
 
 

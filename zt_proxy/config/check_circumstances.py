@@ -101,17 +101,12 @@ def _without_profile(checking: Checking, rule: Rule, routes: Sequence[Route]) ->
 
 def _masks(checking: Checking, rule: Rule, routes: Sequence[Route]) -> None:
     for route in routes:
-        known = mask_names(route)
+        known = [name for name, _ in build_mask.on_route(route, checking.schema)]
         for index, name in enumerate(rule.mask):
             if name not in known and not route.damaged:
                 checking.problems.error(
                     rule.at("mask", index), f"`{name}` is no mask of the route", hint=nearest(name, known)
                 )
-
-
-def mask_names(route: Route) -> tuple[str, ...]:
-    """Names of the masks of a route."""
-    return build_mask.names(route)
 
 
 def _trial(checking: Checking, rule: Rule) -> None:

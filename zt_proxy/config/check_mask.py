@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from zt_proxy.config.build_mask import names
+from zt_proxy.config.build_mask import named, on_route
 from zt_proxy.config.check import Checking
 from zt_proxy.config.check_identity import NAME
 from zt_proxy.config.check_when import known_claims, sense, words
@@ -20,19 +20,28 @@ LARGE = 16 * 1024 * 1024
 
 
 def check(checking: Checking) -> None:
-    for route in checking.schema.routes:
-        named = {name for rule in route.rules for name in rule.mask}
-        seen: set[str] = set()
-        for mask, name in zip(route.mask, names(route), strict=True):
-            if name in seen:
-                checking.problems.error(mask.at("name"), f"the mask name `{name}` is used twice")
-            elif not NAME.fullmatch(name):
-                checking.problems.error(
-                    mask.at("name"), f"`{name}` is no name", "lower-case letters, digits, `-` and `_`"
-                )
-            seen.add(name)
-            _mask(checking, mask, by_rule=name in named)
-        _answers(checking, route)
+    schema = checking.schema
+    for name, group in schema.route_groups.items():
+        members = [route for route in schema.routes if route.group == name]
+        by_rules = {each for route in members for rule in route.rules for each in rule.mask}
+        _masks(checking, named(group.mask, f"{name}-mask"), by_rules, set())
+    for route in schema.routes:
+        every = on_route(route, schema)
+        inherited = {name for name, _ in every[: len(every) - len(route.mask)]}
+        _masks(checking, named(route.mask, "mask"), {name for rule in route.rules for name in rule.mask}, inherited)
+        _answers(checking, route, masked=bool(every))
+
+
+def _masks(checking: Checking, masks: list[tuple[str, Mask]], by_rules: set[str], taken: set[str]) -> None:
+    """The masks of one place. `by_rules`: names that rules there use. `taken`: names of inherited masks."""
+    seen = set(taken)
+    for name, mask in masks:
+        if name in seen:
+            checking.problems.error(mask.at("name"), f"the mask name `{name}` is used twice")
+        elif not NAME.fullmatch(name):
+            checking.problems.error(mask.at("name"), f"`{name}` is no name", "lower-case letters, digits, `-` and `_`")
+        seen.add(name)
+        _mask(checking, mask, by_rule=name in by_rules)
 
 
 def _mask(checking: Checking, mask: Mask, *, by_rule: bool) -> None:
@@ -104,17 +113,17 @@ def _readers(checking: Checking, mask: Mask, key: str, who: Readers) -> None:
         sense(checking, who.when, checking.levels)
 
 
-def _answers(checking: Checking, route: Route) -> None:
+def _answers(checking: Checking, route: Route, *, masked: bool) -> None:
     problems, answers = checking.problems, route.answers
-    if route.written("answers") and not route.mask and route.complete("mask"):
+    if route.written("answers") and not masked and route.complete("mask"):
         problems.warning(route.at("answers"), "`answers` says nothing without `mask`")
     _types(problems, answers)
     checking.not_zero(answers)
     if answers.limit > LARGE:
         problems.warning(answers.at("limit"), "answers as large as that hold up a worker while they are looked into")
-    if answers.uninspectable == "insecure_pass" and route.mask:
+    if answers.uninspectable == "insecure_pass" and masked:
         problems.warning(answers.at("uninspectable"), "what cannot be looked into is let through unmasked")
-    if answers.websocket == "pass" and route.mask:
+    if answers.websocket == "pass" and masked:
         problems.warning(answers.at("websocket"), "nothing is masked in WebSockets")
 
 

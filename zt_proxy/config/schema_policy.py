@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from zt_proxy.config.schema_base import Duration, Model
+from zt_proxy.config.schema_mask import Mask
 from zt_proxy.config.schema_rules import Require, Rule
 from zt_proxy.config.schema_when import When
 
@@ -57,9 +58,11 @@ class BreakGlass(Model):
 class RouteGroup(Model):
     """What several routes have in common. Routes name it as `group`; they may tighten it, never loosen it."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"mask", "profile", "session"})
+    later: ClassVar[frozenset[str]] = frozenset({"profile", "session"})
 
     require: Require = Require()
     """What every rule of these routes asks of people at least."""
     rules: list[Rule] = []
     """Rules that deny, on each of these routes."""
+    mask: list[Mask] = []
+    """What not everybody may see in answers of these routes; rules may name them as the route's own."""

@@ -15,6 +15,7 @@ from zt_proxy.core.session import Level
 from zt_proxy.link.locks import LockEffect
 from zt_proxy.policy.geo import OriginSettings
 from zt_proxy.policy.risk import RiskSettings
+from zt_proxy.policy.spec import Approve
 
 
 class ClientKeySettings(msgspec.Struct, frozen=True):
@@ -227,6 +228,23 @@ class WatchSettings(msgspec.Struct, frozen=True):
     """Seconds in which the same thing of the same person is counted, not told again."""
 
 
+class BreakGlassSettings(msgspec.Struct, frozen=True):
+    """Who may do what rules deny, in an emergency."""
+
+    accounts: tuple[str, ...] = ()
+    """Subjects or verified addresses; empty: nobody."""
+    lasts: float = 3_600.0
+    """Seconds from its beginning to its end; at most four hours."""
+
+
+class ApprovalSettings(msgspec.Struct, frozen=True):
+    """A rule that asks for somebody else's word."""
+
+    route: str
+    rule: str
+    approve: Approve
+
+
 class ControlSettings(msgspec.Struct, frozen=True):
     portal_origin: str
     portal_host: str
@@ -263,6 +281,9 @@ class ControlSettings(msgspec.Struct, frozen=True):
     origins: OriginSettings = OriginSettings()
     risk: RiskSettings = RiskSettings()
     watch: WatchSettings = WatchSettings()
+    break_glass: BreakGlassSettings = BreakGlassSettings()
+    approvals: tuple[ApprovalSettings, ...] = ()
+    """Of every rule of every route that asks for one, the floors above it included."""
     integrations: tuple[str, ...] = ()
     """Names of those that the configuration knows."""
     insecure: tuple[str, ...] = ()

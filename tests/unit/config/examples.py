@@ -107,7 +107,7 @@ break_glass: {accounts: [root@example.com], for: 2h}
 rules:
   - {id: org-no-keys, deny: [{paths: ["/**/keys"]}], when: {country: [KP]}}
 route_groups:
-  lowcode: {require: {mfa: multi}, rules: [{id: group-no-abroad, deny: [export], when: {not: {country: [DE, FR]}}}]}
+  lowcode: {require: {mfa: multi}, mask: [{fields: ["$..ssn"]}], rules: [{id: group-no-abroad, deny: [export], when: {not: {country: [DE, FR]}}}]}
 assertion: {rotation: 7d, overlap: 2h}
 trusted_proxies: [10.0.0.0/8, 192.0.2.7]
 limits:
