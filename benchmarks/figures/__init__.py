@@ -4,7 +4,19 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from benchmarks.bench import Bench
-from benchmarks.figures import balance, decision, download, idle, machines, memory, request, routes, sessions, workers
+from benchmarks.figures import (
+    balance,
+    decision,
+    download,
+    idle,
+    machines,
+    mask,
+    memory,
+    request,
+    routes,
+    sessions,
+    workers,
+)
 from benchmarks.rounds import Gate, Outcome
 
 
@@ -29,6 +41,7 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "sessions": Figure(sessions.GATE, sessions.measure),
         "decision": Figure(decision.GATE_100, decision.measure_100),
         "decision-1000": Figure(decision.GATE_1000, decision.measure_1000),
+        "mask": Figure(mask.GATE, mask.measure),
     }
 )
 QUICK_FIGURES = ("request", "download", "idle", "routes")
