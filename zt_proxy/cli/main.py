@@ -11,6 +11,7 @@ from zt_proxy.cli import (
     factors,
     init,
     locks,
+    profile,
     run,
     schema,
     sessions,
@@ -27,7 +28,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (run, check, init, schema, status, sessions, locks, factors, alerts, audit, ca, verify_upstream, demo):
+COMMANDS = (
+    run,
+    check,
+    init,
+    schema,
+    profile,
+    status,
+    sessions,
+    locks,
+    factors,
+    alerts,
+    audit,
+    ca,
+    verify_upstream,
+    demo,
+)
+for command in COMMANDS:
     command.register(app)
 
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from zt_proxy.cli.main import app
 from zt_proxy.config import build, check, load_text
 from zt_proxy.config.problems import ConfigurationProblems
 from zt_proxy.config.profiles import SHIPPED, known_profiles, load_profile, read_file, read_profile
@@ -227,3 +229,18 @@ def test_problems_of_a_profile_are_problems_of_the_configuration(place: Path) ->
     assert (problem.line, problem.column) == (3, 28)
     unknown = [str(each) for each in check(load_text(route_with("node-rd"), place / "zt-proxy.yaml"))]
     assert any("`node-rd` is no profile (did you mean `node-red`?)" in text for text in unknown)
+
+
+def test_a_draft_leaves_out_what_the_routes_profile_knows_by_now(place: Path) -> None:
+    log = place / "state" / "audit"
+    log.mkdir(parents=True)
+    name = load_text(PLAIN, place / "zt-proxy.yaml").schema.routes[0].name  # type: ignore[union-attr]
+    common = f'"type":"decision","route":"{name}","method":"POST","sub":"ann"'
+    lines = [f'{{{common},"path":"/flows"}}', f'{{{common},"path":"/orders/7"}}', f'{{{common},"path":"/torn']
+    (log / "audit-000000000001.jsonl").write_text("\n".join(lines))
+    file = write(place, route_with("node-red"), "zt-proxy.yaml")
+    result = CliRunner().invoke(app, ["profile", "record", name, "--config", str(file), "--log", str(log)])
+    assert result.exit_code == 0
+    assert 'extends: "node-red"' in result.stdout
+    assert 'paths: ["/orders/{order}"]' in result.stdout
+    assert '["/flows"]' not in result.stdout
