@@ -187,6 +187,7 @@ class Control(Generic[L]):
         closing = self.link.close()
         if closing is not None:
             await closing
+        await self.audit.drain()
         await self.watch.finish()
         await self.sessions.close()
         await self.factors.close()

@@ -67,6 +67,7 @@ class AuditWriter:
         self._events: list[tuple[bytes, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._turned = asyncio.Event()
         self._stopping = False
         self._problem = "not started"
         self.watch: Callable[[Noted], None] | None = None
@@ -92,6 +93,14 @@ class AuditWriter:
             self._chain.close()
             self._chain = None
         self._problem = "stopped"
+
+    async def drain(self, patience: float = 1.0) -> None:
+        """Wait until what is in the rings is durable, at most so many seconds: whoever watches has heard of it then."""
+        self._wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while not self.problem() and any(reader.pending() for reader in self._readers.values()):
+                    await self._turned.wait()
 
     def problem(self) -> str:
         """Why records are not becoming durable; empty when they are."""
@@ -148,6 +157,13 @@ class AuditWriter:
                     await asyncio.wait_for(self._wake.wait(), self._interval)
 
     async def _turn(self, *, scan: bool) -> bool:
+        try:
+            return await self._read(scan=scan)
+        finally:
+            self._turned.set()
+            self._turned.clear()
+
+    async def _read(self, *, scan: bool) -> bool:
         """Read the rings, make it durable, give the room back. True if there may be more at once."""
         events, self._events = self._events, []
         try:

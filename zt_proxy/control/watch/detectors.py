@@ -162,19 +162,27 @@ class Flow:
     def _close(self, index: int, level: Level, at: float, rules: VolumeSettings) -> None:
         for flow in (self, self.route) if self.route is not None else (self,):
             mine = flow.levels[index]
-            settled = flow._settled(mine, at, rules)
-            mine.usual_sent.learn(level.sent, at, rules.floor / rules.factor, settled=settled)
-            mine.usual_requests.learn(level.requests, at, rules.requests_floor / rules.factor, settled=settled)
+            known = flow._known(mine, at, rules)
+            mine.usual_sent.learn(level.sent, at, rules.floor / rules.factor, settled=known)
+            mine.usual_requests.learn(level.requests, at, rules.requests_floor / rules.factor, settled=known)
             flow.last, flow.dirty = at, True
 
-    def _settled(self, level: Level, at: float, rules: VolumeSettings) -> bool:
-        """History is long enough to be compared with."""
-        return rules.learn <= 0 or (at - self.first >= rules.learn and level.usual_sent.count >= ENOUGH)
+    def _known(self, level: Level, at: float, rules: VolumeSettings) -> bool:
+        """History is as long as it has to be."""
+        return at - self.first >= rules.learn and level.usual_sent.count >= ENOUGH
+
+    def _usable(self, index: int, at: float, rules: VolumeSettings) -> bool:
+        """There is something to compare with. Where nothing has to be learnt, that is the floor for a first window; a
+        longer one waits for one of its kind, since what it holds is several times what a short one may."""
+        level = self.levels[index]
+        if rules.learn > 0:
+            return self._known(level, at, rules)
+        return index == 0 or level.usual_sent.count > 0
 
     def _against(self, index: int, at: float, rules: VolumeSettings) -> Level | None:
         """Whose history a level's window is compared with: their own, else everybody's at this route, else nobody's."""
         for flow in (self, self.route):
-            if flow is not None and flow._settled(flow.levels[index], at, rules):
+            if flow is not None and flow._usable(index, at, rules):
                 return flow.levels[index]
         return None
 
