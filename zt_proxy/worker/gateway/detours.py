@@ -108,7 +108,7 @@ class Detours:
         body = await x.whole_body(needed.limit)
         if x.done:
             return
-        if not x.request_ended:
+        if not x.request_ended or len(body) > needed.limit:
             x.close = True
             raise ClientError(Reason.BODY_NOT_INSPECTABLE, f"a body of more than {needed.limit} bytes", status=403)
         if found is not None:

@@ -212,8 +212,7 @@ class Exchange:
             self.early_size += len(data)  # counted, not summed up: pieces may be of one byte
             if self.early_size > self.early_limit:
                 self.connection.pause_reading(Pause.EARLY)
-                if self.early_limit > EARLY_BODY:
-                    self.wake()  # who waits for the whole of it waits in vain
+                self.wake()  # who waits for the whole of it waits in vain
 
     def body_end(self) -> None:
         """The request is complete."""
@@ -224,19 +223,16 @@ class Exchange:
             self.relay.request_end()
 
     async def whole_body(self, limit: int = EARLY_BODY) -> bytes:
-        """The body, when it is complete; for one that is known to be small, while `waiting`. It stays in `early`.
+        """The body, when it is complete, while `waiting`. It stays in `early`.
 
-        With a `limit` beyond the usual it may turn out longer: then `request_ended` is false, and this is its start.
+        Of one that is longer than `limit` bytes it is the beginning, and `request_ended` may be false.
         """
-        if limit > self.early_limit:
-            self.early_limit = limit
-            if self.early_size <= limit:
-                self.connection.resume_reading(Pause.EARLY)
-        if self.early_size > self.early_limit:
-            return b""
-        if not self.request_ended and not self.done:
-            self._complete = asyncio.get_running_loop().create_future()
-            await self._complete
+        self.early_limit = limit
+        if self.early_size <= limit:
+            self.connection.resume_reading(Pause.EARLY)
+            if not self.request_ended and not self.done:
+                self._complete = asyncio.get_running_loop().create_future()
+                await self._complete
         return b"".join(self.early or ())
 
     def wake(self) -> None:
