@@ -22,9 +22,11 @@ ADMIN = "admin@example.com"
 PASSWORD = "only-for-this-test"
 
 APP = """\
+import numpy as np
 import streamlit as st
 
 st.title("Orders")
+st.image(np.zeros((2, 2, 3), dtype="uint8"), output_format="PNG")
 name = st.text_input("Name", key="name")
 if st.button("Greet"):
     st.write(f"Hello {name}")
@@ -107,6 +109,7 @@ def streamlit(tmp_path: Path) -> Iterator[Callable[[str], Platform]]:
                 "server.fileWatcherType": "none",
                 "browser.serverAddress": address,
                 "browser.gatherUsageStats": "false",
+                "client.toolbarMode": "developer",
             }
             command = [need("streamlit"), "run", str(folder / "app.py")]
             command += [f"--{name}={value}" for name, value in settings.items()]
@@ -137,6 +140,7 @@ def jupyterlab(tmp_path: Path) -> Iterator[Callable[[], Platform]]:
                 "--LabApp.news_url=",
                 "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
                 "--LabApp.extension_manager=readonly",
+                "--LabApp.expose_app_in_browser=True",
             ]
             running.enter_context(program(command, "is running at:", _environment(folder)))
             return Platform(f"http://127.0.0.1:{port}", port, folder)
