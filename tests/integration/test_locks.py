@@ -13,6 +13,7 @@ from tests.attack.test_integrations import CRM, MachineLab
 from tests.integration.test_operator import LARGE, Platform, begin, command, everything_open, under_way
 from tests.lab.proxy import PORTAL, ProxyLab, allow
 from tests.lab.waiting import until
+from tests.lab.world import HOME, refusal, world
 from tests.lab.ws import close_code, handshake, open_websocket, remaining_frames
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.session import Level, Proof
@@ -323,3 +324,21 @@ async def test_the_end_of_what_a_lock_cut_is_on_record() -> None:
         ends = [line for line in await proxy.log() if line["type"] == "end"]
         assert [line["reason"] for line in ends if line.get("reason")] == ["locked"]
     assert LARGE
+
+
+async def test_who_proves_anew_at_the_portal_goes_on_and_whoever_else_has_the_cookie_did_not() -> None:
+    async with world(worker={"strongest": {"corp": Level.MULTI}}) as w:
+        person = await w.person()
+        await w.lab.advance(60)
+        sid = (await w.lab.proxy.control.sessions.directory().page()).sessions[0].sid
+        await set_lock(w.lab, LockEffect.STEP_UP, LockKind.SESSION, sid)
+        before = w.visits
+        assert refusal(await person.fetch(HOME + "/flows")) == "locked-step-up"
+        await w.lab.advance(1)
+        page = await person.visit(HOME + "/flows")
+        assert (page.status, page.url, w.visits) == (200, HOME + "/flows", before + 1)
+        assert (await person.fetch(HOME + "/flows")).status == 200
+        await w.lab.advance(60)
+        again = Lock("00000002", LockKind.SESSION, sid, LockEffect.STEP_UP, "c", "root", w.clock.now())
+        w.lab.proxy.control.link.lock(again)
+        assert refusal(await person.fetch(HOME + "/flows")) == "locked-step-up"
