@@ -28,12 +28,12 @@ from zt_proxy.policy.profile_spec import (
 
 DENY = "deny"
 AS_OPENED = "as-opened"
-_PROFILE = (
+PROFILE_KEYS = (
     *("name", "title", "written_against", "verified", "extends", "base", "case", "body_limit"),
     *("otherwise", "sensitivity", "matchers", "messages", "messages_as"),
 )
 _MEANS = ("id", "action", "object", "sensitivity", "changes")
-_MATCHER = (*_MEANS, "methods", "paths", "query", "headers", "body", "graphql", "websocket")
+MATCHER_KEYS = (*_MEANS, "methods", "paths", "query", "headers", "body", "graphql", "websocket")
 _MESSAGE = (*_MEANS, "on", "format", "fields")
 _ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _METHOD = re.compile(r"[A-Z][A-Z-]{0,31}")
@@ -53,7 +53,7 @@ class Reader:
         self._read_from = Format.TEXT
 
     def profile(self, tree: Mapping, parent: ProfileSpec | None) -> ProfileSpec:
-        self._known(tree, _PROFILE)
+        self._known(tree, PROFILE_KEYS)
         extends = "extends" in tree
         for key in ("name",) if extends else ("name", "title", "written_against", "verified"):
             if key not in tree:
@@ -99,7 +99,7 @@ class Reader:
 
     def _matcher(self, item: Mapping) -> MatcherSpec:
         before = len(self._problems.sorted())
-        self._known(item, _MATCHER)
+        self._known(item, MATCHER_KEYS)
         paths = self._paths(item)
         graphql = self._graphql(item)
         spec = MatcherSpec(

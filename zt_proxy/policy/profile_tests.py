@@ -12,7 +12,7 @@ from zt_proxy.policy import graphql
 from zt_proxy.policy.bodies import JsonBody, refused, text_of
 from zt_proxy.policy.profile_spec import FieldTest, MatcherSpec, MessageSpec, ObjectSpec, SensitivitySpec
 
-_MAX_NAME = 512
+MAX_NAME = 512
 _SOURCE = re.compile(r"\{([a-z][a-z0-9_]*)(?:\.([^{}]+))?\}")
 _LEVELS = tuple(Sensitivity)
 
@@ -93,7 +93,7 @@ def tests_of(tests: tuple[FieldTest, ...]) -> tuple[tuple[FieldTest, Callable[[s
 
 def segment_text(segment: bytes) -> str:
     """A part of a path as the platform will understand it. Raises Ambiguous when it is too long for a name."""
-    if len(segment) > _MAX_NAME:
+    if len(segment) > MAX_NAME:
         raise Ambiguous
     text = segment.decode("latin-1")
     return unquote(text) if b"%" in segment else text
@@ -147,7 +147,7 @@ def _filled(
                 raise refused("it names several objects")
             text = (text_of(values[0]) or "") if values else ""
         missing = missing or not text
-        if len(text) > _MAX_NAME:
+        if len(text) > MAX_NAME:
             raise Ambiguous
         return text
 
