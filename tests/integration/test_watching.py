@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.integration.test_operator import command
+from tests.lab.fleet import Fleet
 from tests.lab.hooks import HookServer, Message
 from tests.lab.proxy import APP, ORIGIN, ProxyLab, allow, lab_route
 from tests.lab.upstream import RecordingUpstream, Seen
@@ -215,6 +216,28 @@ async def test_the_history_outlives_control(tmp_path: Path) -> None:
         alert = verified(await hook.received())
         assert "20.0 kB" in alert["usual"], "of before the restart"
         assert (await command(lab, "alerts", "--since", "1h"))[1].count("alice@example.com") == 1
+
+
+@pytest.mark.timeout(180)
+async def test_several_workers_are_watched_together_and_a_lock_is_in_force_on_each(tmp_path: Path) -> None:
+    async with HookServer() as hook:
+        (tmp_path / "hook").write_text(SECRET)
+        written = (
+            "watch:\n"
+            "  volume: {requests_floor: 20, learn: 0s, respond: enforce, effect: block, for: 1h}\n"
+            "  first_use: {respond: off}\n"
+            f'alerts: {{webhooks: [{{url: "{hook.url}", secret: "${{file:hook}}"}}]}}\n'
+            "identity:\n"
+        )
+        async with Fleet(tmp_path, replace=(("identity:\n", written),)) as fleet:
+            for _ in range(21):
+                assert (await fleet.get("/", "alice")).status in {200, 403}
+            alert = verified(await hook.received())
+            assert (alert["kind"], alert["user"], alert["seen"]) == ("volume", "alice", "21 requests in up to 1 min")
+            assert alert["lock"]
+            refused = [(await fleet.get("/", "alice")).status for _ in range(8)]
+            assert refused == [403] * 8
+            assert (await fleet.get("/", "bob")).status == 200
 
 
 async def test_what_is_counted_is_on_the_page_of_metrics() -> None:

@@ -23,7 +23,7 @@ FLOWS = 50_000
 PEOPLE = 20_000
 """People whose habits are known; as `FLOWS`."""
 USES = 512
-"""Applications and actions that are known of one person; more are not told apart from known ones."""
+"""Applications and actions that are known of one person; more are told of at each sign-in."""
 SIDS = 32_768
 """Sessions whose groups were asked for."""
 NEWS = 4_096
