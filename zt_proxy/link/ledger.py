@@ -7,11 +7,10 @@ what is in force instead. Idle notes are not among that: they come with the answ
 import secrets
 from collections.abc import Iterable, Iterator
 
-from zt_proxy.link.locks import Lock, LockLifted, LockSet
+from zt_proxy.link.locks import Lock, LockChange, LockLifted, LockSet
 from zt_proxy.link.messages import (
     CHANGED,
     RESYNC,
-    Body,
     Change,
     IdleNote,
     Invalidation,
@@ -158,7 +157,9 @@ class Ledger:
                 return True
         return False
 
-    def _record(self, body: Body) -> Change:
+    def _record(
+        self, body: Invalidation | SigningKey | RevocationList | RevocationDropped | IdleNote | LockChange
+    ) -> Change:
         self.number += 1
         change = self._history[self.number] = Change(self.number, body)
         self._bytes += _size(change)

@@ -31,7 +31,7 @@ from typing import Protocol
 import msgspec
 
 from zt_proxy.core.session import Session
-from zt_proxy.link.locks import Lock, LockChange, LockLifted, LockSet
+from zt_proxy.link.locks import Lock, LockChange
 from zt_proxy.link.proofs import KeptForm, Proofs, Spend, TakeForm
 
 VERSION = 3
@@ -173,14 +173,11 @@ class Welcome(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Changes were missed that control no longer knows: drop every cache. All that is in force follows."""
 
 
-Body = Invalidation | SigningKey | RevocationList | RevocationDropped | IdleNote | LockSet | LockLifted
-
-
 class Change(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Something no worker may miss, under the link's own rising number. 0: part of what is in force at a `Welcome`."""
 
     number: int
-    body: Body
+    body: Invalidation | SigningKey | RevocationList | RevocationDropped | IdleNote | LockChange
 
 
 class Renew(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -371,8 +368,7 @@ class WorkersLink(Protocol):
     async def ask(self, worker: WorkerState, what: str, within: float = 1.0) -> bytes:
         """What the worker's `AskHandler` says to `what`.
 
-        Raises UnavailableError(CONTROL_UNAVAILABLE) if it is gone, does not know, or takes longer than `within`
-        seconds.
+        Raises UnavailableError(CONTROL_UNAVAILABLE) if it is gone, does not know, or takes more than `within` seconds.
         """
 
 
