@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.test_reload import IN_FORCE
-from tests.lab.fleet import Fleet
+from tests.lab.fleet import Fleet, free_port
 from tests.lab.waiting import until
 from tests.lab.ws import close_code, remaining_frames
 from zt_proxy.cli.operator_client import Unreachable, ask
@@ -16,7 +16,7 @@ from zt_proxy.cli.operator_client import Unreachable, ask
 
 @pytest.fixture
 async def fleet(tmp_path: Path):
-    async with Fleet(tmp_path) as made:
+    async with Fleet(tmp_path, metrics=free_port()) as made:
         yield made
 
 
@@ -29,6 +29,15 @@ async def operator(fleet: Fleet, method: str, target: str, body: dict[str, Any] 
                 return await asyncio.to_thread(ask, socket, method, target, body)
             except Unreachable:
                 await asyncio.sleep(0.05)
+
+
+async def locks_kept(fleet: Fleet) -> list[float]:
+    """How many locks each worker keeps to."""
+    _, writer = connection = await asyncio.open_connection("127.0.0.1", fleet.metrics)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    text = (await connection[0].read()).decode()
+    writer.close()
+    return [float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith("zt_locks{")]
 
 
 async def lock(fleet: Fleet, **order: Any) -> dict[str, Any]:
@@ -52,6 +61,7 @@ async def test_a_lock_cuts_what_is_open_on_every_worker_and_refuses_everywhere(f
     downloads = [await fleet.download() for _ in range(8)]
     other = await fleet.download("bob")
     made = await lock(fleet, reason="laptop stolen")
+    assert set(await locks_kept(fleet)) == {1.0}
     for client in sockets:
         assert close_code((await remaining_frames(client.reader))[-1]) == 4403
     for client in downloads:

@@ -233,13 +233,16 @@ def _seconds(text: str) -> float:
 
 
 def _make_sure(path: Path, route: str, effect: Effect) -> None:
-    if not sys.stdin.isatty():
+    if not _asks_a_person():
         raise fail("a lock of a route concerns everybody who uses it; say --yes if that is meant")
     count = ask(path, "GET", "/status")["sessions"]
-    if not typer.confirm(
-        f"Lock the route {route} ({effect.value}) for everybody? {count or 'Some'} people are signed in."
-    ):
+    signed_in = f" There are {count} sessions." if count else ""
+    if not typer.confirm(f"Lock the route {plain(route)} ({effect.value}) for everybody?{signed_in}"):
         raise typer.Exit(NOT_THERE)
+
+
+def _asks_a_person() -> bool:
+    return sys.stdin.isatty()
 
 
 def _failed(error: Unreachable | Refused) -> typer.Exit:

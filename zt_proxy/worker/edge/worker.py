@@ -366,6 +366,7 @@ class Worker:
     def _export(self) -> None:
         metrics = self.metrics
         metrics.gauge("sessions_cached", "Sessions in this worker's cache.", lambda: len(self.sessions))
+        metrics.gauge("locks", "Locks that this worker keeps to.", lambda: len(self._locks))
         metrics.gauge("record_ring_used_ratio", "Share of the record ring that is unread.", self.recorder.used)
         metrics.gauge(
             "requests_in_flight",
