@@ -244,3 +244,27 @@ def test_a_draft_leaves_out_what_the_routes_profile_knows_by_now(place: Path) ->
     assert 'extends: "node-red"' in result.stdout
     assert 'paths: ["/orders/{order}"]' in result.stdout
     assert '["/flows"]' not in result.stdout
+
+
+def with_rule(profile: str, rule: str) -> str:
+    first = next(
+        line for line in PLAIN.splitlines() if line.lstrip().startswith("- {id:") or line.lstrip().startswith("- id:")
+    )
+    indent = first[: len(first) - len(first.lstrip())]
+    return route_with(profile).replace(first, f"{indent}- {rule}\n{first}", 1)
+
+
+def test_a_rule_about_objects_that_the_profile_never_names_is_told(place: Path) -> None:
+    text = with_rule("node-red", '{id: odd, deny: [{actions: [view], objects: ["flwo:*", "flow:*", "*:x"]}]}')
+    said = [
+        problem.text for problem in check(load_text(text, place / "zt-proxy.yaml")) if "of the kind" in problem.text
+    ]
+    assert said == ["the profile `node-red` knows no object of the kind `flwo` (did you mean `flow`?)"]
+
+
+def test_a_deny_of_paths_that_the_platform_folds_is_told(place: Path) -> None:
+    rule = "{id: odd, deny: [{methods: [POST], paths: [/flows]}]}"
+    said = [problem.text for problem in check(load_text(with_rule("node-red", rule), place / "zt-proxy.yaml"))]
+    assert any("Node-RED folds the case of paths" in text for text in said)
+    said = [problem.text for problem in check(load_text(with_rule("superset", rule), place / "zt-proxy.yaml"))]
+    assert not any("folds the case" in text for text in said)
