@@ -56,6 +56,8 @@ class LockManager:
         self._write = write
         self._clock = clock
         self._locks: dict[str, Lock] = {}
+        self._told: set[str] = set()
+        """Locks that ran out and are on record as that, and whose end is not in the store yet."""
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
 
@@ -185,8 +187,11 @@ class LockManager:
         now = self._clock.now()
         over = [lock for lock in self._locks.values() if lock.over(now)]
         for lock in over:
-            await self._on_record("expire", lock, "", "", NO_OPERATOR)
+            if lock.id not in self._told:
+                await self._on_record("expire", lock, "", "", NO_OPERATOR)
+                self._told.add(lock.id)
         await self._store.end(over, now, "", "")
+        self._told.clear()
         for lock in over:
             self._over(lock)
 

@@ -134,6 +134,24 @@ async def test_a_lock_ends_at_its_time_and_its_end_is_on_record(world: World) ->
     assert (past.lock, past.ended, past.by) == (lock, world.clock.now(), "")
 
 
+async def test_an_end_that_cannot_be_kept_is_on_record_once_however_often_it_is_tried(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> int:
+        raise UnavailableError(Reason.STORE_UNAVAILABLE)
+
+    await world.manager.lock(order())
+    world.clock.advance(60)
+    with monkeypatch.context() as broken:
+        broken.setattr(world.store, "end", fails)
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await world.manager.sweep()
+    await world.manager.sweep()
+    assert [line["action"] for _, line in world.recorded] == ["lock", "expire"]
+    assert await world.store.in_force() == ()
+
+
 async def test_lifting_is_on_record_first_and_says_who_and_why(world: World) -> None:
     lock = await world.manager.lock(order())
     assert await world.manager.lift(lock.id, "eve", "it was her", uid=7) == lock
