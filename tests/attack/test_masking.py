@@ -22,8 +22,8 @@ REFUSED = "answer-not-inspectable"
 @pytest.mark.parametrize(
     "asked", [b"Range: bytes=5-8\r\n", b"Range: bytes=0-1,5-8\r\n", b'Range: bytes=5-8\r\nIf-Range: "v1"\r\n']
 )
-async def test_a_part_of_a_masked_answer_cannot_be_asked_for(monkeypatch: pytest.MonkeyPatch, asked: bytes) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_a_part_of_a_masked_answer_cannot_be_asked_for(asked: bytes) -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         reply = await lab.ask(answer(BODY, JSON + VALIDATORS + DIGESTS), asked)
         assert (reply.status, json.loads(reply.body)) == (200, SEEN)
         assert reply.header("content-length") == str(len(reply.body))
@@ -34,8 +34,8 @@ async def test_a_part_of_a_masked_answer_cannot_be_asked_for(monkeypatch: pytest
 
 
 @pytest.mark.case("ZT-MASK-03")
-async def test_head_tells_nothing_of_the_unmasked_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_head_tells_nothing_of_the_unmasked_answer() -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         head = b"HTTP/1.1 200 OK\r\n" + JSON + VALIDATORS + b"Content-Length: %d\r\n\r\n" % len(BODY)
         reply = await lab.ask(head, method="HEAD")
         assert (reply.status, reply.header("content-length"), reply.header("etag")) == (200, None, None)
@@ -57,10 +57,8 @@ async def test_head_tells_nothing_of_the_unmasked_answer(monkeypatch: pytest.Mon
     ],
 )
 @pytest.mark.parametrize("before", [b"", b" \n\t" * 200, b"\xef\xbb\xbf"])
-async def test_json_is_masked_by_whatever_type_it_is_called(
-    monkeypatch: pytest.MonkeyPatch, headers: bytes, before: bytes
-) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_json_is_masked_by_whatever_type_it_is_called(headers: bytes, before: bytes) -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         reply = await lab.ask(
             chunked([*(bytes((each,)) for each in before), *(BODY[at : at + 1] for at in range(len(BODY)))], headers)
         )
@@ -84,6 +82,8 @@ async def test_json_is_masked_by_whatever_type_it_is_called(
         (b"Content-Type: text/javascript\r\n", b"while(1);" + BODY),
         (b"Content-Type: text/javascript\r\n", b"/**/ typeof show === 'function' && show(" + BODY + b");"),
         (b"Content-Type: text/javascript\r\n", b"show(" + BODY + b");"),
+        (b"Content-Type: text/javascript\r\n", b"show(1," + BODY + b");"),
+        (b"Content-Type: application/javascript\r\n", b"other.name( [" + BODY + b"] )"),
         (b"Content-Type: text/html\r\n", BODY.decode().encode("utf-16")),
         (b"Content-Type: text/html\r\n", BODY.decode().encode("utf-16-le")),
         (b"Content-Type: application/json; charset=utf-16\r\n", BODY.decode().encode("utf-16")),
@@ -97,10 +97,8 @@ async def test_json_is_masked_by_whatever_type_it_is_called(
         (JSON, b"{'iban':'x'}"),
     ],
 )
-async def test_what_nobody_can_look_into_is_refused(
-    monkeypatch: pytest.MonkeyPatch, headers: bytes, body: bytes
-) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_what_nobody_can_look_into_is_refused(headers: bytes, body: bytes) -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         for upstream in (answer(body, headers), chunked([body[:9], body[9:]], headers)):
             reply = await lab.ask(upstream, path="/data?callback=show")
             assert reply.status == 502
@@ -110,8 +108,8 @@ async def test_what_nobody_can_look_into_is_refused(
 
 @pytest.mark.case("ZT-MASK-04")
 @pytest.mark.parametrize("status", [b"206 Partial Content", b"304 Not Modified"])
-async def test_an_answer_that_was_not_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch, status: bytes) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_an_answer_that_was_not_asked_for_is_refused(status: bytes) -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         body = b"" if status.startswith(b"304") else BODY[4:]
         head = b"HTTP/1.1 %b\r\n%b" % (status, JSON + b"Content-Range: bytes 4-9/10\r\n")
         reply = await lab.ask(head + (b"Content-Length: %d\r\n\r\n%b" % (len(body), body) if body else b"\r\n"))
@@ -120,8 +118,8 @@ async def test_an_answer_that_was_not_asked_for_is_refused(monkeypatch: pytest.M
 
 @pytest.mark.case("ZT-MASK-04")
 @pytest.mark.parametrize("status", [b"403 Forbidden", b"404 Not Found", b"500 Internal Server Error", b"301 Moved"])
-async def test_errors_and_redirects_are_masked_like_all_others(monkeypatch: pytest.MonkeyPatch, status: bytes) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban", headers=("x-iban",))) as lab:
+async def test_errors_and_redirects_are_masked_like_all_others(status: bytes) -> None:
+    async with masked_lab(mask("$..iban", headers=("x-iban",))) as lab:
         more = b"Location: /elsewhere\r\nSet-Cookie: a=b\r\nX-Iban: " + IBAN.encode() + b"\r\n"
         reply = await lab.ask(answer(BODY, JSON + more, status))
         assert (str(reply.status), json.loads(reply.body)) == (status[:3].decode(), SEEN)
@@ -130,10 +128,8 @@ async def test_errors_and_redirects_are_masked_like_all_others(monkeypatch: pyte
 
 
 @pytest.mark.case("ZT-MASK-04")
-async def test_an_error_that_cannot_be_looked_into_keeps_its_status_and_loses_its_body(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_an_error_that_cannot_be_looked_into_keeps_its_status_and_loses_its_body() -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         text = b"Content-Type: text/plain\r\n"
         for upstream in (
             answer(b"no such iban: " + IBAN.encode(), text, b"404 Not Found"),
@@ -146,15 +142,15 @@ async def test_an_error_that_cannot_be_looked_into_keeps_its_status_and_loses_it
 
 
 @pytest.mark.case("ZT-MASK-04")
-async def test_trailers_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_trailers_go_nowhere() -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         reply = await lab.ask(chunked([BODY], trailer=b"X-Iban: " + IBAN.encode() + b"\r\n"))
         assert (json.loads(reply.body), reply.header("x-iban")) == (SEEN, None)
 
 
 @pytest.mark.case("ZT-MASK-04")
-async def test_a_websocket_is_refused_to_whoever_may_not_see_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_a_websocket_is_refused_to_whoever_may_not_see_everything() -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://app.test\r\n"
         reply = await lab.ask(answer(b""), upgrade + key)
@@ -163,13 +159,13 @@ async def test_a_websocket_is_refused_to_whoever_may_not_see_everything(monkeypa
 
 
 @pytest.mark.case("ZT-MASK-05")
-async def test_a_validator_of_the_unmasked_answer_brings_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_validator_of_the_unmasked_answer_brings_nothing() -> None:
     def platform(seen: Seen) -> bytes:
         if seen.header(b"if-none-match") or seen.header(b"if-modified-since"):
             return b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n'
         return answer(BODY, JSON + VALIDATORS + b"Cache-Control: public, s-maxage=600\r\nExpires: x\r\nAge: 4\r\n")
 
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+    async with masked_lab(mask("$..iban")) as lab:
         for condition in (b'If-None-Match: "v1"\r\n', b"If-Modified-Since: Mon, 23 Nov 2026 00:00:00 GMT\r\n"):
             reply = await lab.ask(platform, condition)
             assert (reply.status, json.loads(reply.body)) == (200, SEEN)
@@ -177,9 +173,30 @@ async def test_a_validator_of_the_unmasked_answer_brings_nothing(monkeypatch: py
             assert "cookie" in (reply.header("vary") or "").lower()
 
 
+@pytest.mark.case("ZT-MASK-05")
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        (b"Cache-Control: public, s-maxage=600\r\nCDN-Cache-Control: max-age=600\r\n", "private, no-cache"),
+        (b"Cache-Control: no-store\r\n", "private, no-store"),
+        (b"Expires: Mon, 23 Nov 2037 00:00:00 GMT\r\n", "private, no-cache"),
+    ],
+)
+async def test_no_cache_gives_one_readers_answer_to_another(said: bytes, becomes: str) -> None:
+    async with masked_lab(mask("$..iban"), spared=True) as lab:
+        for upstream in (answer(BODY, JSON + VALIDATORS + said), chunked([BODY], JSON + VALIDATORS + said)):
+            reply = await lab.ask(upstream)
+            assert json.loads(reply.body) == SECRET
+            assert (reply.header("cache-control"), reply.header("vary")) == (becomes, "Cookie, Authorization")
+            assert (reply.header("expires"), reply.header("cdn-cache-control")) == (None, None)
+            assert reply.header("etag") == '"v1"'
+        reply = await lab.ask(answer(b"x", b"Content-Type: text/css\r\nCache-Control: max-age=60\r\n"))
+        assert reply.header("cache-control") == "max-age=60"
+
+
 @pytest.mark.case("ZT-MASK-06")
-async def test_what_looks_like_a_secret_elsewhere_is_not_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_what_looks_like_a_secret_elsewhere_is_not_masked() -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         body = b'{ "note":"%b", "list": ["iban", "%b"],\n "iban2":"x", "n": 1.00e+2, "big":123456789012345678901234567890 }'
         body = body.replace(b"%b", IBAN.encode())
         reply = await lab.ask(answer(body))
@@ -187,13 +204,12 @@ async def test_what_looks_like_a_secret_elsewhere_is_not_masked(monkeypatch: pyt
 
 
 @pytest.mark.case("ZT-MASK-06")
-async def test_a_binary_body_passes_byte_for_byte_with_masks_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_binary_body_passes_byte_for_byte_with_masks_and_without() -> None:
     picture = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20_000
     headers = b"Content-Type: image/png\r\nCache-Control: max-age=60\r\n"
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+    async with masked_lab(mask("$..iban")) as lab:
         reply = await lab.ask(answer(picture, headers))
         assert (reply.body, reply.header("cache-control")) == (picture, "max-age=60")
-    monkeypatch.undo()
     async with ProxyLab() as proxy:
         proxy.upstream.answer = answer(picture, headers)
         assert (await proxy.get("/", await proxy.sign_in())).body == picture
@@ -215,10 +231,8 @@ async def test_a_binary_body_passes_byte_for_byte_with_masks_and_without(monkeyp
     ],
 )
 @pytest.mark.parametrize("kind", [JSON, b"Content-Type: image/png\r\n"])
-async def test_a_body_that_bursts_or_is_coded_twice_is_refused(
-    monkeypatch: pytest.MonkeyPatch, coding: bytes, body: bytes, kind: bytes
-) -> None:
-    async with masked_lab(monkeypatch, mask("$..iban")) as lab:
+async def test_a_body_that_bursts_or_is_coded_twice_is_refused(coding: bytes, body: bytes, kind: bytes) -> None:
+    async with masked_lab(mask("$..iban")) as lab:
         reply = await lab.ask(answer(body, kind + b"Content-Encoding: " + coding + b"\r\n"))
         assert reply.status == 502
         assert IBAN.encode() not in reply.body

@@ -20,6 +20,10 @@ _GUARDED = re.compile(rb"\)\]\}|while\s*\(|for\s*\(\s*;\s*;|throw\b|\{\}\s*&&|/\
 """What is put before JSON so that no other site can read it as a script."""
 _CALL = re.compile(rb"(?:\s|/\*[^*]*\*/|;)*(?:typeof\s+([\w$.\[\]'\"]+)\s*={2,3}[^&]{1,24}&&\s*)?([\w$.\[\]'\"]+)\s*\(")
 
+_DATA = re.compile(rb"[ \t\r\n]*(?:\[[ \t\r\n]*)?\{[ \t\r\n]*\"")
+"""An argument that is JSON: who writes scripts puts no quotes around names that need none, and who shortens them even
+less."""
+
 
 class Held:
     """The body of one answer."""
@@ -79,7 +83,7 @@ class Held:
     def _passes(self, *, ended: bool) -> bool:
         """It is no JSON, and nothing that may hold any. Raises Unreadable for what may."""
         start = self._start
-        script = self.answer.script and b"?" in self._target
+        script = self.answer.script
         needed = FIRST_OF_SCRIPT if script else FIRST if not start or start[0] in SUSPECT else 1
         if not ended and len(start) < needed:
             return False
@@ -89,15 +93,18 @@ class Held:
             self._json = True
             return False
         if script and self._called(start):
-            raise Unreadable("JSON within a call that the request names")
+            raise Unreadable("JSON within a call")
         if self.answer.kind is Kind.UNKNOWN:
             raise Unreadable("of a type that is neither JSON nor let pass")
         return True
 
     def _called(self, start: bytes) -> bool:
+        """It is a call of one function with data, or of one that the request names (JSONP)."""
         call = _CALL.match(start)
-        query = self._target.partition(b"?")[2]
-        if call is None or not query:
+        if call is None:
             return False
-        values = {unquote_to_bytes(pair.partition(b"=")[2].replace(b"+", b" ")) for pair in query.split(b"&")}
-        return call[2] in values or (call[1] or b"") in values
+        if _DATA.match(start, call.end()):
+            return True
+        query = self._target.partition(b"?")[2]
+        values = {unquote_to_bytes(pair.partition(b"=")[2].replace(b"+", b" ")) for pair in query.split(b"&")} - {b""}
+        return call[2] in values or call[1] in values

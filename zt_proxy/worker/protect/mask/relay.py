@@ -59,8 +59,6 @@ class MaskRelay(Relay):
     """
 
     plan: Plan
-    masked = 0
-    """Values that were masked in this answer."""
     _held: Held | None = None
     _dropped = False
     """An error lost its body: what still comes of it goes nowhere."""
