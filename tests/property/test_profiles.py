@@ -13,7 +13,7 @@ from zt_proxy.core.types import Act, Action
 from zt_proxy.policy import graphql
 from zt_proxy.policy.actions import NeedsBody, Profile
 from zt_proxy.policy.profile_paths import is_general
-from zt_proxy.policy.profile_spec import MatcherSpec
+from zt_proxy.policy.profile_spec import MatcherSpec, ProfileSpec
 from zt_proxy.policy.profile_tests import COVERS
 
 SPECS = [load_profile(file.stem) for file in sorted(SHIPPED.glob("*.yaml"))]
@@ -142,3 +142,59 @@ def test_no_bytes_make_a_profile_raise(
 def test_no_text_makes_the_reader_of_graphql_raise_anything_but_unreadable(text: str) -> None:
     with contextlib.suppress(graphql.Unreadable):
         assert graphql.read(text)
+
+
+SEGMENTS = st.sampled_from(["a", "b", "ab", "{x}", "*", "a{x}", "*b"])
+PATHS = st.lists(st.sampled_from(["a", "b", "ab", "aab", "c"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> str:
+    segments = draw(st.lists(SEGMENTS, max_size=4))
+    while sum("{" in segment for segment in segments) > 1:
+        segments[next(index for index, segment in enumerate(segments) if "{" in segment)] = "*"
+    if draw(st.booleans()):
+        segments.insert(draw(st.integers(0, len(segments))), draw(st.sampled_from(["**", "{rest**}"])))
+    return "/" + "/".join(segments)
+
+
+def fits(template: list[str], path: list[str]) -> bool:
+    """What a template means, so slowly that anyone can check it by eye."""
+    if not template:
+        return not path
+    first, *rest = template
+    if first.endswith(("**", "**}")):
+        return any(fits(rest, path[skip:]) for skip in range(len(path) + 1))
+    if not path:
+        return False
+    before, _, after = first.partition("{x}") if "{x}" in first else first.partition("*")
+    if "{x}" not in first and "*" not in first:
+        return path[0] == first and fits(rest, path[1:])
+    least = len(before) + len(after) + ("{x}" in first)
+    whole = path[0].startswith(before) and path[0].endswith(after) and len(path[0]) >= least
+    return whole and fits(rest, path[1:])
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.tuples(templates(), st.sampled_from([(), ("GET",), ("POST", "PUT")])), max_size=8), PATHS)
+def test_the_index_finds_the_first_matcher_that_a_slow_reading_finds(
+    rows: list[tuple[str, tuple[str, ...]]], path: str
+) -> None:
+    matchers = tuple(
+        MatcherSpec(f"m{n}", Action.BUILD, methods, (template,)) for n, (template, methods) in enumerate(rows)
+    )
+    profile = Profile(ProfileSpec("test", "Test", "1", "by tests", matchers))
+    parts = [part for part in path.split("/") if part]
+    for method in ("GET", "HEAD", "PUT", "BREW"):
+        wanted = next(
+            (
+                f"m{n}"
+                for n, (template, methods) in enumerate(rows)
+                if (not methods or method in methods or (method == "HEAD" and "GET" in methods))
+                and fits([part for part in template.split("/") if part], parts)
+            ),
+            "",
+        )
+        act = profile.classify(method.encode(), path.encode(), None, lambda _: None, False)
+        assert isinstance(act, Act)
+        assert act.matcher == wanted
