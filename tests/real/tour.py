@@ -93,22 +93,23 @@ def _listen(it: Tour, socket: WebSocket) -> None:
 
 def unexpected(decisions: list[dict[str, Any]], table: str) -> list[str]:
     """What is not as the table says: requests of another action, that no row or no matcher knows, and rows that nothing
-    was asked for. A row is METHODS PATH ACTION, where the path may hold `*`, for anything, and the first that fits counts;
-    for a message of a WebSocket, MESSAGE PATH#MATCHER ACTION.
+    was asked for. A row is METHODS PATH ACTION, or METHODS PATH#MATCHER ACTION; `*` is anything, and the first row that
+    fits counts. MESSAGE is the method of what was said in a WebSocket.
     """
     rows = [line.split() for line in table.strip().splitlines() if line.strip()]
     used = set()
     wrong = []
     for record in decisions:
-        method, path = record["method"], record["path"]
+        method, path, matcher = record["method"], record["path"], record.get("matcher", "")
         if record.get("protocol") == "websocket-message":
-            method, path = "MESSAGE", f"{path}#{record.get('matcher', '')}"
-        what = f"{method} {path} {record.get('action', '')} ({record.get('matcher', '')})"
+            method = "MESSAGE"
+        what = f"{method} {path} {record.get('action', '')} ({matcher})"
         number = next(
             (
                 index
                 for index, row in enumerate(rows)
-                if (row[0] == "*" or method in row[0].split("|")) and fnmatchcase(path, row[1])
+                if method in row[0].split("|")
+                and fnmatchcase(f"{path}#{matcher}", row[1] if "#" in row[1] else f"{row[1]}#*")
             ),
             None,
         )
@@ -116,7 +117,7 @@ def unexpected(decisions: list[dict[str, Any]], table: str) -> list[str]:
             wrong.append(f"in no row: {what}")
             continue
         used.add(number)
-        if record.get("action", "") != rows[number][2] or not record.get("matcher"):
+        if record.get("action", "") != rows[number][2] or not matcher:
             wrong.append(f"expected {rows[number][2]}: {what}")
         if record["effect"] != "allow":
             wrong.append(f"not let through: {what} {record['reason']}")
