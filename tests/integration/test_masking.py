@@ -7,7 +7,10 @@ import zlib
 import pytest
 
 from tests.lab.masks import IBAN, JSON, STARS, answer, chunked, document, mask, masked_lab
+from tests.lab.proxy import allow
 from zt_proxy.pages.scripts import SESSION_JS_URL
+from zt_proxy.policy.spec import Not
+from zt_proxy.policy.spec import Test as Is
 
 ROW = {"id": 1, "name": "Ada", "iban": IBAN, "salary": 123456, "owner": {"iban": IBAN}}
 ROWS = [ROW] * 50
@@ -19,9 +22,7 @@ def raw_deflate(body: bytes) -> bytes:
 
 
 async def test_fields_are_masked_and_everything_else_arrives_as_it_was_sent() -> None:
-    async with masked_lab(
-        mask("$..iban", way="last4"), mask("$[*].salary", name="b", way="remove")
-    ) as lab:
+    async with masked_lab(mask("$..iban", way="last4"), mask("$[*].salary", name="b", way="remove")) as lab:
         reply = await lab.ask(document(ROWS))
         assert reply.status == 200
         assert json.loads(reply.body)[7] == {"id": 1, "name": "Ada", "iban": "****3000", "owner": {"iban": "****3000"}}
@@ -152,3 +153,47 @@ async def test_a_platform_that_goes_on_too_long_is_given_up_and_the_next_request
         lab.proxy.upstream.answer = document(ROW)
         await client.write(request)
         assert json.loads((await client.reply()).body)["iban"] == STARS
+
+
+async def test_two_readers_of_one_address_get_each_their_own_answer() -> None:
+    spares = Not(Is("group", "in", ("finance",)))
+    async with masked_lab(mask("$..iban", applies=spares), rules=(allow(groups=("staff", "finance")),)) as lab:
+        for _ in range(2):
+            everything = await lab.ask(document(ROW), groups=("finance",))
+            assert json.loads(everything.body) == ROW
+            masked = await lab.ask(document(ROW), b'If-None-Match: "v1"\r\nRange: bytes=0-3\r\n', groups=("staff",))
+            assert json.loads(masked.body)["iban"] == STARS
+            assert lab.seen.header(b"range") is None
+        await lab.ask(document(ROW), b"Range: bytes=0-3\r\n", groups=("finance",))
+        assert lab.seen.header(b"range") == b"bytes=0-3"
+
+
+async def test_a_mask_that_only_rules_name_counts_for_what_they_allow() -> None:
+    rules = (
+        allow("support", groups=("support",), masks=("contact",)),
+        allow("staff", groups=("staff",)),
+    )
+    async with masked_lab(mask("$..iban", name="contact", named_only=True), rules=rules) as lab:
+        assert json.loads((await lab.ask(document(ROW), groups=("support",))).body)["iban"] == STARS
+        assert json.loads((await lab.ask(document(ROW), groups=("staff",))).body) == ROW
+        decisions = await lab.proxy.decisions()
+        assert [line.get("masks") for line in decisions] == [["contact"], None]
+
+
+async def test_strangers_are_masked_where_a_route_is_public() -> None:
+    spares = Not(Is("group", "in", ("finance",)))
+    async with masked_lab(mask("$..iban", applies=spares), rules=(allow(public=True),)) as lab:
+        lab.proxy.upstream.answer = document(ROW)
+        assert json.loads((await lab.proxy.get("/data")).body)["iban"] == STARS
+
+
+async def test_requests_on_one_connection_are_masked_one_after_another() -> None:
+    async with masked_lab(mask("$..iban")) as lab:
+        cookie = await lab.proxy.sign_in()
+        client = await lab.proxy.connect()
+        request = b"GET / HTTP/1.1\r\nHost: app.test\r\nCookie: " + cookie + b"\r\n\r\n"
+        lab.proxy.upstream.answer = document(ROWS)
+        await client.write(request * 5)
+        for _ in range(5):
+            assert json.loads((await client.reply()).body)[49]["iban"] == STARS
+        assert lab.proxy.upstream.connections == 1
