@@ -72,3 +72,11 @@ async def test_under_read_only_a_socket_for_looking_stays_and_a_message_that_bui
         await client.write(frame(TEXT, b'{"do": "run"}'))
         last = (await remaining_frames(client.reader))[-1]
         assert (close_code(last), last.payload[2:]) == (4403, b"locked-read-only")
+
+
+async def test_a_script_that_asks_ahead_hears_of_the_action_that_is_locked() -> None:
+    async with ProxyLab(rules=EVERYTHING, route={"profile": PROFILE}) as proxy:
+        cookie = await begun(proxy, LockEffect.NO_EXPORT)
+        for path, status in (("/export/all", 403), ("/anything", 204)):
+            asked = b'{"method": "GET", "path": "%b"}' % path.encode()
+            assert (await proxy.send(post(cookie, asked, "/.zt/preflight"))).status == status

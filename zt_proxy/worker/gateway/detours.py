@@ -162,7 +162,9 @@ class Detours:
         )
         if gateway.locks:
             strongest = gateway.settings.strongest
-            decision = locked.applied(gateway.locks, x, about.route.name, decision, strongest, method=about.method)
+            decision = locked.applied(
+                gateway.locks, x, about.route.name, decision, strongest, method=about.method, act=about.act
+            )
         gateway.record(x, "", INTERNAL)
         if decision.effect is Effect.ALLOW:
             gateway.responder.nothing(x)

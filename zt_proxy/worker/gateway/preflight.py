@@ -69,18 +69,20 @@ def decide(
     place, route = _place(routes, x.host, question.path.encode())
     method, path = question.method.encode("ascii"), place.path
     if not isinstance(found, CachedSession):
-        decision = route.policy.decide(witness.about(x, route, place, method, None, now))
+        facts = witness.about(x, route, place, method, None, now)
+        decision = route.policy.decide(facts)
         if decision.challenge is ChallengeKind.LOGIN:
             decision = Decision(Effect.CHALLENGE, found, challenge=ChallengeKind.LOGIN)
-        return decision, About(route, method, path)
+        return decision, About(route, method, path, facts.act)
     if question.renew:
         challenge = Decision(Effect.CHALLENGE, Reason.LOGIN_REQUIRED, challenge=ChallengeKind.LOGIN)
         return challenge, About(route, method, path)
     session = found.session
-    decision = route.policy.decide(witness.about(x, route, place, method, session, now))
+    facts = witness.about(x, route, place, method, session, now)
+    decision = route.policy.decide(facts)
     if decision.effect is Effect.ALLOW and route.limits_session:
         decision = route_challenge(route, found, sessions, now) or decision
-    return decision, About(route, method, path)
+    return decision, About(route, method, path, facts.act)
 
 
 def _place(routes: RouteTable, host: str, raw: bytes) -> tuple[Target, Route]:

@@ -18,7 +18,7 @@ from zt_proxy.core.handoff import Handoff, Purpose, seal_handoff
 from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.session import Level, request_of, unlock_key
-from zt_proxy.core.types import ChallengeKind, Decision
+from zt_proxy.core.types import NO_ACT, Act, ChallengeKind, Decision
 from zt_proxy.pages.denial import PAGE_HEADERS, denial_page
 from zt_proxy.pages.texts import text_of
 from zt_proxy.worker.gateway import browser, places
@@ -84,6 +84,7 @@ class About(NamedTuple):
     route: Route
     method: bytes
     path: bytes
+    act: Act = NO_ACT
 
 
 class Missing(NamedTuple):
