@@ -90,6 +90,10 @@ SCRIPTS = (
     """await pb.crons.run((await pb.crons.getFullList())[0].id);
        await pb.send('/api/sql', {method: 'POST', body: {query: 'select 1'}});
        await pb.send('/api/collections/meta/dry-run-view', {method: 'POST', body: {query: 'select id from orders'}});""",
+    """await pb.logs.getList();
+       await pb.backups.getFullList();
+       await pb.settings.getAll();
+       await pb.health.check();""",
     """await pb.collections.import([await pb.collections.getOne('orders')], false);
        await pb.collections.truncate('orders');
        await pb.collections.delete('orders');""",
