@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -23,12 +24,15 @@ WAITING = 200_000
 """Records that wait to be looked at; more are counted as dropped."""
 SAVE = 30.0
 """Seconds between saves of the history: what a crash costs of it."""
+TOGETHER = 500
+"""Histories that are packed and saved in one go."""
 MEMBERS = 5_000
 """People of one group that are known to be in it."""
 GROUPS = 2_000
 """Groups whose people are known."""
 
 log = structlog.get_logger("zt_proxy.watch")
+T = TypeVar("T")
 Groups = Callable[[str], Awaitable[frozenset[str]]]
 """The groups of the person of a session. Raises ZtError when nobody can say."""
 
@@ -245,8 +249,12 @@ class Watch:
                     level.until = 0.0
         self._changed.clear()
         self._joined.clear()
-        if flows or people or joined:
-            await self._store.save(flows, people, joined, observer.settings.volume, now)
+        for part in _parts(flows):  # to pack all of them at once would keep control from everything else
+            await self._store.save(part, {}, (), observer.settings.volume, now)
+        for some in _parts(people):
+            await self._store.save({}, some, (), observer.settings.volume, now)
+        if joined:
+            await self._store.save({}, {}, joined, observer.settings.volume, now)
 
     # ---- for operators ----
 
@@ -267,3 +275,9 @@ class Watch:
     def _fail(self, what: str) -> None:
         self.failures += 1
         log.exception(what)
+
+
+def _parts(values: dict[str, T]) -> Iterator[dict[str, T]]:
+    items = list(values.items())
+    for start in range(0, len(items), TOGETHER):
+        yield dict(items[start : start + TOGETHER])
