@@ -1,6 +1,6 @@
 """Rules, roles and what they share: from the checked schema to what the policy reads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -102,6 +102,14 @@ def approvals(routes: Iterable[RouteSettings]) -> tuple[ApprovalSettings, ...]:
     )
 
 
+def request_matches(matches: Sequence[Match]) -> tuple[RequestMatch, ...]:
+    """What the matches of a rule mean; those that name nothing but actions are one."""
+    read = [request_match(match) for match in matches]
+    acts = dict.fromkeys(act for one in read if one == RequestMatch(actions=one.actions) for act in one.actions)
+    rest = [one for one in read if not one.actions or one != RequestMatch(actions=one.actions)]
+    return (*((RequestMatch(actions=tuple(acts)),) if acts else ()), *rest)
+
+
 def request_match(match: Match) -> RequestMatch:
     """What one match of a rule means."""
     return RequestMatch(tuple(match.methods or ()), tuple(match.paths or ()), match.acts, tuple(match.objects or ()))
@@ -117,7 +125,7 @@ def _rule(rule: Rule, route: Route, schema: Schema, inherited: str) -> tuple[Rul
         id=rule.id,
         effect=RuleEffect.DENY if denies else RuleEffect.ALLOW,
         audience=Audience.PUBLIC if rule.to is None and denies else Audience(to.word or "matching"),
-        matches=tuple(request_match(match) for match in (rule.deny if denies else rule.allow) or ()),
+        matches=request_matches((rule.deny if denies else rule.allow) or ()),
         users=people.either,
         people=people.subjects,
         emails=people.emails,

@@ -58,7 +58,8 @@ def _day(name: str, word: str) -> int:
     if name not in DAYS:
         right = next((day for day in DAYS if len(name) >= 2 and (name[:3] == day or day.startswith(name))), "")
         hint = f" (did you mean `{right}`?)" if right else ""
-        raise ValueError(f"`{word}`: `{name}` is no day; expected {', '.join(f'`{day}`' for day in DAYS)}{hint}")
+        said = f"`{word}`" if name == word.lower() else f"`{word}`: `{name}`"
+        raise ValueError(f"{said} is no day; expected {', '.join(f'`{day}`' for day in DAYS)}{hint}")
     return DAYS.index(name)
 
 

@@ -103,7 +103,7 @@ def _masks(checking: Checking, rule: Rule, routes: Sequence[Route]) -> None:
     for route in routes:
         known = [name for name, _ in build_mask.on_route(route, checking.schema)]
         for index, name in enumerate(rule.mask):
-            if name not in known and not route.damaged:
+            if name not in known and route.complete("mask"):
                 checking.problems.error(
                     rule.at("mask", index), f"`{name}` is no mask of the route", hint=nearest(name, known)
                 )

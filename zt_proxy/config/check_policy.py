@@ -244,12 +244,15 @@ def _groups(schema: Schema) -> Iterator[tuple[str, Mark | None]]:
 
 
 def _one_slip(one: str, other: str) -> bool:
-    """One letter more, less or other, or two swapped, in names of five letters or more; digits tell names apart."""
+    """One letter more, less or other, or two swapped, after the first, in names of five letters or more. Digits tell
+    names apart."""
     if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1:
         return False
     start = next(
         (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
+    if start == 0:
+        return False
     rest, more = one[start:], other[start:]
     if (rest[:1] + more[:1]).isdigit() or not (rest[:1] + more[:1]).replace("-", "").isalpha():
         return False

@@ -33,7 +33,7 @@ def check_require(checking: Checking, require: Require, floors: Floors) -> None:
                 problems.error(
                     require.at("approve"), f"people may agree whom the {place} does not name", "some of those alone"
                 )
-            if own.approve.valid > least.approve.valid:
+            if require.approve.written("for") and own.approve.valid > least.approve.valid:
                 said = units.show_duration(least.approve.valid)
                 problems.error(require.approve.at("for"), f"longer than the {place} permits", f"`{said}` or shorter")
     if require.approve is not None:
@@ -70,6 +70,8 @@ def alone(checking: Checking, rule: Rule, asked: Needs) -> None:
         return
     at = rule.require.at("approve") if rule.require.written("approve") else rule.at("id")
     if not who.users and not who.groups:
+        if rule.require.written("approve"):
+            return  # told where it widens what stands above, or names nobody itself
         checking.problems.error(at, "nobody is left who could agree", "people whom every `approve` above names too")
     elif not who.groups and len(who.users) == 1 and set(to.users) == who.users and not (to.groups or to.roles):
         checking.problems.error(

@@ -303,7 +303,7 @@ def _cel(checking: Checking, when: When, key: str) -> bool:
     try:
         compile_condition(Cel(when.cel or ""), Vocabulary(rules))
     except ConfigurationError as error:
-        checking.problems.error(when.at(key), f"`cel`: {error}")
+        checking.problems.error(when.at(key), f"`cel`: {error.detail.splitlines()[0]}")
         return False
     return True
 
