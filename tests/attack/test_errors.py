@@ -161,6 +161,8 @@ async def test_a_policy_that_fails_denies_and_says_so_on_record(error: type[Exce
 
 
 class _Policy:
+    headers_wanted: frozenset[str] = frozenset()
+
     def __init__(self, decide: Callable[[object], object]) -> None:
         self.decide = decide
 

@@ -7,10 +7,11 @@ from msgspec.structs import replace
 from zt_proxy.core.errors import ConfigurationError, Reason
 from zt_proxy.core.session import unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Mode, Obligations
-from zt_proxy.policy.conditions import Ask, Node, Vocabulary, all_of, compile_condition
+from zt_proxy.policy.conditions import Vocabulary, compile_condition
 from zt_proxy.policy.engine import Policy
 from zt_proxy.policy.index import RequestIndex, SubjectIndex
 from zt_proxy.policy.machines import MachineRules, headers_of
+from zt_proxy.policy.nodes import Ask, Node, all_of
 from zt_proxy.policy.rules import Book, CompiledRule
 from zt_proxy.policy.spec import All, Audience, Condition, Named, Not, RouteRules, RuleEffect, RuleSpec, Test
 from zt_proxy.policy.subjects import add_subject
@@ -33,6 +34,7 @@ def compile_rules(rules: RouteRules) -> Policy:
         provider=rules.provider,
         break_glass=rules.break_glass,
         idle=lambda: compile_book(idle, rules, words),
+        roles=words.roles,
         headers=set().union(*(headers_of(spec.when) for spec in rules.rules if spec.when is not None)),
     )
 

@@ -1,66 +1,17 @@
-"""Conditions to closures, once at load: three-valued, after Kleene.
+"""Conditions to closures, once at load: one small function for each way to compare a fact."""
 
-True, False, or None where a fact is not known. `all` is False as soon as one item is, `any` True as soon as one is,
-whatever the others would say; `not` of what is not known is not known. The same closures serve the decision and the
-trace of it, so that the two cannot disagree.
-"""
-
-import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.types import Facts
 from zt_proxy.policy import facts as known
+from zt_proxy.policy.hours import compile_hours
+from zt_proxy.policy.nodes import Ask, Node, Verdict, all_of, any_of, negated
 from zt_proxy.policy.spec import FACTS, All, Any, Cel, Condition, Hours, Named, Not, RouteRules, Test, Value
-from zt_proxy.policy.templates import compile_paths, plain_reading
+from zt_proxy.policy.templates import compile_paths, plain_reading, wildcards
 
-Verdict = bool | None
-Ask = Callable[[Facts], Verdict]
 TIMED = frozenset({"auth_age", "risk"})
 """Facts that change while session and way stay the same."""
-
-
-class Node:
-    """A condition, ready: what it says of a request, and what a trace shows of it."""
-
-    __slots__ = ("actual", "ask", "children", "headers", "kind", "label", "lacks", "timed")
-
-    def __init__(
-        self,
-        label: str,
-        ask: Ask,
-        *,
-        kind: str = "test",
-        children: Sequence["Node"] = (),
-        lacks: Callable[[Facts], Iterable[str]] = lambda _: (),
-        actual: Callable[[Facts], str] = lambda _: "",
-        timed: bool = False,
-        headers: Iterable[str] = (),
-    ) -> None:
-        self.label = label
-        self.ask = ask
-        self.kind = kind
-        """`test`, `all`, `any`, `not`, or `named`."""
-        self.children = tuple(children)
-        self.lacks = lacks
-        """Of a leaf that says None: the facts it lacks."""
-        self.actual = actual
-        """Of a leaf: the value it compared, as text."""
-        self.timed: bool = timed or any(child.timed for child in children)
-        """It may say something else later of the same session and the same request."""
-        self.headers: frozenset[str] = frozenset(headers).union(*(child.headers for child in children))
-        """Lower-case names of the headers it asks for."""
-
-    def missing(self, facts: Facts) -> set[str]:
-        """Names of the facts for want of which it says None; none if it says something."""
-        if self.ask(facts) is not None:
-            return set()
-        found = set(self.lacks(facts))
-        for child in self.children:
-            found |= child.missing(facts)
-        return found
 
 
 class Role:
@@ -133,14 +84,14 @@ def compile_condition(condition: Condition, words: Vocabulary) -> Node:
         case Test():
             return _compile_test(condition, words)
         case Hours():
-            return _compile_hours(condition)
+            return compile_hours(condition)
         case Cel():
             from zt_proxy.policy.expressions import compile_expression
 
             return compile_expression(condition.expression, words)
         case Not():
             child = compile_condition(condition.item, words)
-            return Node(f"not ({child.label})", _negated(child.ask), kind="not", children=(child,))
+            return Node(f"not ({child.label})", negated(child.ask), kind="not", children=(child,))
         case Named():
             child = compile_condition(condition.item, words)
             return Node(f"access level {condition.name}", child.ask, kind="named", children=(child,))
@@ -152,50 +103,6 @@ def compile_condition(condition: Condition, words: Vocabulary) -> Node:
             asks = [node.ask for node in nodes]
             label = f" {'and' if kind == 'all' else 'or'} ".join(node.label for node in nodes)
             return Node(label, (all_of if kind == "all" else any_of)(asks), kind=kind, children=nodes)
-
-
-def all_of(asks: Sequence[Ask]) -> Ask:
-    """Kleene's conjunction."""
-    if len(asks) == 1:
-        return asks[0]
-
-    def ask(facts: Facts) -> Verdict:
-        verdict: Verdict = True
-        for each in asks:
-            said = each(facts)
-            if said is False:
-                return False
-            if said is None:
-                verdict = None
-        return verdict
-
-    return ask
-
-
-def any_of(asks: Sequence[Ask]) -> Ask:
-    """Kleene's disjunction."""
-    if len(asks) == 1:
-        return asks[0]
-
-    def ask(facts: Facts) -> Verdict:
-        verdict: Verdict = False
-        for each in asks:
-            said = each(facts)
-            if said is True:
-                return True
-            if said is None:
-                verdict = None
-        return verdict
-
-    return ask
-
-
-def _negated(ask: Ask) -> Ask:
-    def negated(facts: Facts) -> Verdict:
-        said = ask(facts)
-        return None if said is None else not said
-
-    return negated
 
 
 # ---- comparisons: one function for each way to compare ----
@@ -259,17 +166,6 @@ def _like(texts: known.Texts, wanted: Sequence[str]) -> Ask:
         return None if values is None else any(fits(value) for value in values)
 
     return ask
-
-
-def wildcards(patterns: Iterable[str]) -> Callable[[str], object]:
-    """Whether a text is like one of the patterns; `*` is any run of characters, everything else itself."""
-    # Each `*` between two literals takes the first fit and never tries another: no text can make it backtrack.
-    bodies = []
-    for pattern in patterns:
-        first, *rest = (re.escape(part) for part in pattern.split("*"))
-        middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
-        bodies.append(first + middle + (f".*{rest[-1]}" if rest else ""))
-    return re.compile("|".join(f"(?:{body})" for body in bodies), re.DOTALL).fullmatch
 
 
 def _number(label: str, value: Value, fact: str) -> float:
@@ -416,48 +312,3 @@ _SPECIAL: dict[tuple[str, str], Callable[[str, tuple[Value, ...], Vocabulary], N
     ("path", "fits"): _path,
 }
 assert {fact for fact, _ in _SPECIAL} | set(known.TEXTS) | set(known.NUMBERS) | {"department", "location"} == set(FACTS)
-
-
-# ---- time of day and week ----
-
-_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-def _compile_hours(hours: Hours) -> Node:
-    """By the clock on the wall: an hour that a change to winter time repeats counts both times (IANA tz database)."""
-    if not hours.days or not set(hours.days) <= set(range(7)):
-        raise ConfigurationError(f"days {hours.days!r} are no days of the week, 0 to 6")
-    if not (0 <= hours.start < 1440 and 0 <= hours.end <= 1440):
-        raise ConfigurationError("minutes of the day are 0 to 1440")
-    try:
-        zone = ZoneInfo(hours.zone)
-    except (OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
-        raise ConfigurationError(f"time zone {hours.zone!r} is not known") from error
-    except KeyError as error:
-        raise ConfigurationError(f"time zone {hours.zone!r} is not known") from error
-    days, start, end = frozenset(hours.days), hours.start, hours.end
-    last: list[tuple[int, bool]] = [(-1, False)]  # the minute that was asked last: zones change on whole minutes
-
-    def local(now: float) -> datetime:
-        return datetime.fromtimestamp(now, UTC).astimezone(zone)
-
-    def ask(facts: Facts) -> Verdict:
-        minute, said = last[0]
-        if minute == (this := int(facts.now // 60)):
-            return said
-        there = local(facts.now)
-        day, passed = there.weekday(), there.hour * 60 + there.minute
-        if start < end:
-            said = day in days and start <= passed < end
-        else:
-            said = (day in days and passed >= start) or ((day - 1) % 7 in days and passed < end)
-        last[0] = (this, said)
-        return said
-
-    def actual(facts: Facts) -> str:
-        there = local(facts.now)
-        return f"{_DAYS[there.weekday()]} {there:%H:%M} {hours.zone}"
-
-    named = ",".join(_DAYS[day] for day in sorted(days))
-    label = f"time {named} {start // 60:02}:{start % 60:02}-{end // 60:02}:{end % 60:02} {hours.zone}"
-    return Node(label, ask, actual=actual, timed=True)

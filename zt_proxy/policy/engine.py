@@ -6,7 +6,7 @@ which paths exist. The order in which rules were written never matters. An excep
 into a denial; it never becomes an allow.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from zt_proxy.core.errors import Reason
 from zt_proxy.core.session import Level, Session
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Facts, Obligations
+from zt_proxy.policy.conditions import Role
 from zt_proxy.policy.demands import holds_at_any_age, settle
 from zt_proxy.policy.rules import Book, CompiledRule
 
@@ -33,7 +34,7 @@ BREAK_GLASS = "break-glass"
 class Policy:
     """The rules of one route, compiled. Immutable but for what it remembers, and safe to share between connections."""
 
-    __slots__ = ("_book", "_break_glass", "_idle", "_provider", "_report_only", "headers_wanted", "route")
+    __slots__ = ("_book", "_break_glass", "_idle", "_provider", "_report_only", "_roles", "headers_wanted", "route")
 
     def __init__(
         self,
@@ -44,16 +45,19 @@ class Policy:
         provider: str = "",
         break_glass: tuple[str, ...] = (),
         idle: Callable[[], Book],
+        roles: Callable[[], Sequence[Role]] = tuple,
         headers: Iterable[str] = (),
     ) -> None:
         """`book`: the rules in force and those in report mode; `idle` gives those that are off, for traces.
-        `provider`: whose people alone are known here. `headers`: those that rules for integrations ask for."""
+        `provider`: whose people alone are known here. `roles` gives those of the configuration, for traces.
+        `headers`: those that rules for integrations ask for."""
         self.route = route
         self._book = book
         self._report_only = report_only
         self._provider = provider
         self._break_glass = frozenset(break_glass)
         self._idle = idle
+        self._roles = roles
         self.headers_wanted: frozenset[str] = frozenset(headers).union(*(rule.headers for rule in book.rules))
         """Lower-case names of the headers that conditions of the route ask for: `Facts.headers` has to have them."""
 
@@ -102,7 +106,7 @@ class Policy:
         from zt_proxy.policy.explain import trace
 
         facts = self._known_here(facts)
-        return trace(self.decide(facts), self._book, self._idle(), facts)
+        return trace(self.decide(facts), self._book, facts, idle=self._idle(), roles=self._roles())
 
     def _known_here(self, facts: Facts) -> Facts:
         if self._provider and facts.principal is not None and facts.principal.provider != self._provider:

@@ -3,15 +3,17 @@
 For the operator alone: what is in a trace tells which rules there are.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from zt_proxy.core.session import Session
 from zt_proxy.core.types import Decision, Effect, Facts, Mode
-from zt_proxy.policy.conditions import Node, Verdict
+from zt_proxy.policy.conditions import Role
 from zt_proxy.policy.demands import settle
 from zt_proxy.policy.engine import missing_of
+from zt_proxy.policy.nodes import Node, Verdict
 from zt_proxy.policy.rules import Book, CompiledRule
 from zt_proxy.policy.spec import RequestMatch, RuleEffect
 from zt_proxy.policy.subjects import describe
@@ -57,16 +59,20 @@ class Trace(msgspec.Struct, frozen=True, omit_defaults=True):
     rules: tuple[RuleTrace, ...]
     """In the order in which they are judged, those that are off last."""
     roles: tuple[str, ...] = ()
-    """Of whoever asks: those of the provider."""
+    """Of whoever asks: those of the provider, and those of the configuration that they are known to have."""
 
 
-def trace(decision: Decision, book: Book, idle: Book | None, facts: Facts) -> Trace:
+def trace(
+    decision: Decision, book: Book, facts: Facts, *, idle: Book | None = None, roles: Sequence[Role] = ()
+) -> Trace:
     """`book`: the rules in force and in report mode; `idle`: those that are off."""
     rules = [_trace_rule(rule, book, facts, decision) for rule in book.rules]
     if idle is not None:
         rules += [_trace_rule(rule, idle, facts, None) for rule in idle.rules]
-    roles = sorted(facts.principal.roles) if facts.principal is not None else ()
-    return Trace(decision, tuple(rules), tuple(roles))
+    names = {role.name for role in roles if role.ask(facts)}
+    if facts.principal is not None:
+        names |= facts.principal.roles
+    return Trace(decision, tuple(rules), tuple(sorted(names)))
 
 
 def _trace_rule(rule: CompiledRule, book: Book, facts: Facts, decision: Decision | None) -> RuleTrace:
@@ -76,7 +82,9 @@ def _trace_rule(rule: CompiledRule, book: Book, facts: Facts, decision: Decision
     applies = _worst([each.said for each in asked if each.depth == 0])
     wanted = list(asked)
     session = facts.session
-    if session is not None and not rule.plain and applies == "hit":
+    if session is not None and applies == "hit" and not rule.public and not session.mfa:
+        wanted.append(Criterion("requirement", "a second factor at the sign-in", "miss", "mfa-required"))
+    elif session is not None and applies == "hit" and not rule.plain:
         wanted.append(_requirement(rule, session, facts))
     unmet = next((each for each in wanted if each.depth == 0 and each.said != "hit"), None)
     return RuleTrace(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.types import Facts
 from zt_proxy.policy import facts as known
+from zt_proxy.policy.nodes import Node, Verdict
 
 if TYPE_CHECKING:
-    from zt_proxy.policy.conditions import Node, Verdict, Vocabulary
+    from zt_proxy.policy.conditions import Vocabulary
 
 _HEADER = re.compile(r"""\bheaders\s*(?:\[\s*["']([^"']+)["']\s*\]|\.\s*(\w+))""")
 _TEXT = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
@@ -24,15 +25,13 @@ def headers_in(expression: str) -> set[str]:
     return {(quoted or plain).lower() for quoted, plain in _HEADER.findall(expression)}
 
 
-def compile_expression(expression: str, words: "Vocabulary") -> "Node":
+def compile_expression(expression: str, words: "Vocabulary") -> Node:
     """The expression, type-checked. What nobody knows has no value in it: the answer is then neither yes nor no, unless
     it does not depend on that (`a || b` where `a` is true).
 
     Raises ConfigurationError when the extra is not installed, and for an expression that does not compile, names what
     is no fact, or is neither true nor false.
     """
-    from zt_proxy.policy.conditions import Node
-
     try:
         from cel_expr_python import cel
     except ImportError as error:
@@ -62,7 +61,7 @@ def compile_expression(expression: str, words: "Vocabulary") -> "Node":
         found = {name: VARIABLES[name][1](facts, words) for name in wanted}
         return {name: value for name, value in found.items() if value is not None}
 
-    def ask(facts: Facts) -> "Verdict":
+    def ask(facts: Facts) -> Verdict:
         said = compiled.eval(data=values(facts)).value()
         return said if isinstance(said, bool) else None
 

@@ -11,10 +11,9 @@ from functools import lru_cache
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.session import Principal
 from zt_proxy.core.types import NO_ACT, Act, Action, Facts
-from zt_proxy.policy.conditions import wildcards
 from zt_proxy.policy.paths import PathIndex
 from zt_proxy.policy.spec import RequestMatch, RuleEffect, RuleSpec
-from zt_proxy.policy.templates import plain_reading
+from zt_proxy.policy.templates import plain_reading, wildcards
 
 Fits = Callable[[str], object]
 REMEMBERED = 4096

@@ -78,7 +78,7 @@ class MachineRules:
         """Why `decide` decides as it does, rule by rule: for the operator alone."""
         from zt_proxy.policy.explain import trace
 
-        return trace(self.decide(name, facts), self._book(name), None, facts)
+        return trace(self.decide(name, facts), self._book(name), facts)
 
     def _book(self, name: str) -> Book:
         """The rules about one integration; all that no rule names share one book."""

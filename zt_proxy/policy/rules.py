@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from zt_proxy.core.session import Level
 from zt_proxy.core.types import Decision, Mode
-from zt_proxy.policy.conditions import Ask, Node
 from zt_proxy.policy.index import RequestIndex, SubjectIndex
+from zt_proxy.policy.nodes import Ask, Node
 from zt_proxy.policy.spec import RuleSpec
 
 

@@ -2,8 +2,9 @@
 
 from zt_proxy.core.types import Facts
 from zt_proxy.policy import facts as known
-from zt_proxy.policy.conditions import Node, Role, Verdict, Vocabulary
+from zt_proxy.policy.conditions import Role, Vocabulary
 from zt_proxy.policy.index import SubjectIndex
+from zt_proxy.policy.nodes import Node, Verdict
 from zt_proxy.policy.spec import Audience, RuleEffect, RuleSpec
 
 

@@ -6,7 +6,7 @@ matched at its first fit inside an atomic group: for globs that loses nothing, a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import unquote_to_bytes
 
 from zt_proxy.core.errors import ConfigurationError
@@ -42,6 +42,17 @@ def literal_start(template: str, *, case_insensitive: bool = False, decoded: boo
     rest = segments[plain:]
     shape = "" if not rest else "**" if all(segment == "**" for segment in rest) else "pattern"
     return start.lower() if case_insensitive else start, shape
+
+
+def wildcards(patterns: Iterable[str]) -> Callable[[str], object]:
+    """Whether a text is like one of the patterns; `*` is any run of characters, everything else itself."""
+    # Each `*` between two literals takes the first fit and never tries another: no text can make it backtrack.
+    bodies = []
+    for pattern in patterns:
+        first, *rest = (re.escape(part) for part in pattern.split("*"))
+        middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+        bodies.append(first + middle + (f".*{rest[-1]}" if rest else ""))
+    return re.compile("|".join(f"(?:{body})" for body in bodies), re.DOTALL).fullmatch
 
 
 def plain_reading(path: bytes) -> bytes | None:

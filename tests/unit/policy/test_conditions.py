@@ -1,5 +1,7 @@
 """What each condition says: yes, no, or that it is not known."""
 
+import subprocess
+import sys
 from datetime import datetime
 from typing import Any as Anything
 from zoneinfo import ZoneInfo
@@ -11,8 +13,9 @@ from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.session import Level, Principal, Risk, RiskLevel, Session
 from zt_proxy.core.types import Act, Action, Change, Facts, Origin, Sensitivity
 from zt_proxy.policy import spec
-from zt_proxy.policy.conditions import Vocabulary, compile_condition, wildcards
+from zt_proxy.policy.conditions import Vocabulary, compile_condition
 from zt_proxy.policy.spec import All, Any, Cel, Condition, Hours, Named, Not, RoleSpec, RouteRules
+from zt_proxy.policy.templates import wildcards
 
 NOW = 1_800_000_000.0
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -293,9 +296,22 @@ class TestExpressions:
             ask(Cel("user"), person())
 
     def test_without_the_extra_it_says_how_to_install_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "cel_expr_python", None)
+        monkeypatch.setitem(sys.modules, "cel_expr_python", None)
         with pytest.raises(ConfigurationError, match=r"pip install 'zt-proxy\[cel\]'"):
             ask(Cel("true"), person())
+
+    def test_the_library_is_loaded_with_the_first_expression_and_not_before(self) -> None:
+        code = (
+            "import sys\n"
+            "from zt_proxy.policy.compile import compile_rules\n"
+            "from zt_proxy.policy.spec import *\n"
+            "def load(when):\n"
+            "    compile_rules(RouteRules('app', (RuleSpec('a', RuleEffect.ALLOW, Audience.SIGNED_IN, when=when),)))\n"
+            "    return 'cel_expr_python.cel' in sys.modules\n"
+            "print(load(Test('country', 'in', ('DE',))), load(Cel('true')))\n"
+        )
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        assert said.split() == ["False", "True"]
 
     def test_headers_are_found_in_it(self) -> None:
         node = compile_condition(Cel('headers["x-a"] == "1" || headers.b == "2"'), Vocabulary(ROUTE))

@@ -151,6 +151,13 @@ class TestWhatIsNotKnown:
         assert decide(rules, replace(STRANGER, origin=replace(origin, country="DE"))).reason is Reason.PUBLIC
         assert decide(rules, STRANGER).reason is Reason.LOGIN_REQUIRED
 
+    def test_without_the_second_factor_nothing_is_public_that_a_deny_might_be_about(self) -> None:
+        rules = [allow("p", Audience.PUBLIC), deny("d", when=ABROAD)]
+        decision = decide(rules, facts(session(mfa=False)))
+        assert decision.challenge is ChallengeKind.MFA
+        home = Origin("192.0.2.1", country="DE")
+        assert decide(rules, facts(session(mfa=False), origin=home)).reason is Reason.PUBLIC
+
     def test_a_deny_for_the_risk_alone_says_so(self) -> None:
         high = facts(risk=Risk(80, RiskLevel.HIGH))
         for when in (RISKY, All((RISKY, Not(ABROAD))), Not(spec.Test("risk", "at_most", ("medium",)))):
@@ -360,6 +367,11 @@ class TestTimeless:
         assert policy.is_timeless(facts())
         assert not policy.is_timeless(facts(TestBreakGlass.BROKEN))
 
+    def test_a_request_about_another_object_is_another_request(self) -> None:
+        policy = compile_rules(RouteRules("app", (allow(**on(objects=("flow:mine",))),)))
+        for name, effect in (("mine", Effect.ALLOW), ("yours", Effect.DENY), ("mine", Effect.ALLOW)):
+            assert policy.decide(facts(act=Act(Action.VIEW, "flow", name))).effect is effect
+
     def test_what_is_remembered_of_requests_stays_bounded(self) -> None:
         policy = compile_rules(RouteRules("app", (allow(),)))
         for number in range(10_000):
@@ -459,6 +471,13 @@ class TestTraces:
         by_id = {rule.id: rule for rule in trace.rules}
         assert (by_id["a"].said, by_id["a"].unmet, by_id["a"].decides) == ("hit", "requirement: a reason", True)
         assert (by_id["b"].said, by_id["b"].missing) == ("unknown", ("country",))
+
+    def test_roles_and_a_second_factor_that_was_not_shown_are_named(self) -> None:
+        rules = (allow(audience=Audience.MATCHING, roles=("releaser",)),)
+        who = replace(ALICE, groups=frozenset({"leads"}), roles=frozenset({"dev"}))
+        trace = compile_rules(RouteRules("app", rules, roles=TestRoles.ROLES)).explain(facts(session(who, mfa=False)))
+        assert trace.roles == ("dev", "releaser")
+        assert trace.rules[0].unmet == "requirement: a second factor at the sign-in"
 
     def test_of_several_matches_the_nearest_is_shown(self) -> None:
         rule = allow(matches=(RequestMatch(("GET",), ("/x",)), RequestMatch(("POST",), ("/y",), ("deploy",))))

@@ -5,7 +5,8 @@ from typing import Protocol, TypeVar
 
 from zt_proxy.core.errors import ClientError, ConfigurationError, Reason, ZtError
 from zt_proxy.core.types import Facts, Obligations
-from zt_proxy.policy.conditions import Ask, Vocabulary, compile_condition
+from zt_proxy.policy.conditions import Vocabulary, compile_condition
+from zt_proxy.policy.nodes import Ask
 from zt_proxy.worker.protect.mask import paths, ways
 from zt_proxy.worker.protect.mask.answers import Types, whole_request
 from zt_proxy.worker.protect.mask.document import Editor
