@@ -85,6 +85,7 @@ def _show(problems: "list[Problem]") -> None:
 
 def _summary(schema: "Schema") -> None:
     """One screen: where it listens, who vouches, what is protected."""
+    from zt_proxy.config.build_policy import rules_on
     from zt_proxy.config.requirements import floors_of, needs_of
 
     for listener in schema.listen:
@@ -95,15 +96,18 @@ def _summary(schema: "Schema") -> None:
     for route in schema.routes:
         place = route.host + ("" if route.path == "/" else route.path)
         typer.echo(f"route     {route.name:<14} {place} → {route.upstream.url}" + _mode(route.mode))
-        for rule in route.rules:
+        for place, rule in rules_on(route, schema):
             asked = _asked(needs_of(rule, floors_of(schema, route)))
-            typer.echo(f"  rule    {rule.id:<14} {_rule(rule)}{asked}{_mode(rule.mode)}")
+            above = f"  ({place})" if place else ""
+            typer.echo(f"  rule    {rule.id:<14} {_rule(rule)}{asked}{above}{_mode(rule.mode)}")
     for name, integration in schema.integrations.items():
         scopes = (f"{_matched(scope)} on {scope.route}" for scope in integration.allow)
         typer.echo(f"machine   {name:<14} allow {', '.join(scopes)}")
 
 
 def _rule(rule: "Rule") -> str:
+    from zt_proxy.config.build_when import KEYS
+
     denies = rule.deny is not None
     parts = [_matched(match) for match in (rule.deny if denies else rule.allow) or []]
     text = f"{'deny' if denies else 'allow'} {', '.join(parts)}"
@@ -111,7 +115,10 @@ def _rule(rule: "Rule") -> str:
         text += f" to {rule.to.word if rule.to else 'everyone'}"
     else:
         claims = [f"{name}={'|'.join(values)}" for name, values in rule.to.claims.items()]
-        text += f" to {', '.join([*rule.to.groups, *rule.to.users, *claims])}"
+        people = [*rule.to.groups, *rule.to.users, *(f"role {role}" for role in rule.to.roles)]
+        text += f" to {', '.join([*people, *rule.to.providers, *claims, *rule.to.integrations])}"
+    if rule.when is not None:
+        text += ", when " + " and ".join(key for key, name in KEYS.items() if getattr(rule.when, name) is not None)
     return text
 
 
@@ -123,12 +130,19 @@ def _asked(needs: "Needs") -> str:
     text = f", {needs.level.word}" if needs.level > Level.SINGLE else ""
     if needs.reauth is not None:
         text += f", signed in within {show_duration(needs.reauth)}"
-    return text + (", confirmed once for each request" if needs.once else "")
+    if needs.once:
+        text += ", confirmed once for each request"
+    if needs.justify:
+        text += ", with a reason"
+    if needs.approve is not None:
+        text += f", approved by {', '.join(sorted(needs.approve.users | needs.approve.groups))}"
+    return text
 
 
 def _matched(match: "Match") -> str:
-    methods = " ".join(match.methods) if match.methods else "any method"
-    return f"{methods} {' '.join(match.paths)}" if match.paths else methods
+    what = [" ".join(match.acts), " ".join(match.objects or ())]
+    methods = " ".join(match.methods) if match.methods else "" if any(what) else "any method"
+    return " ".join(filter(None, (*what, methods, " ".join(match.paths or ()))))
 
 
 def _mode(mode: str) -> str:

@@ -214,7 +214,7 @@ def _integration(checking: Checking, name: str, integration: Integration) -> Non
                 problems.error(scope.at("route"), f"`{scope.route}` is no route", hint=nearest(scope.route, routes))
             continue
         check_match(checking, route, scope)
-        if scope.methods is None and scope.paths is None:
+        if not (scope.methods or scope.paths or scope.acts or scope.objects):
             problems.warning(scope.start, f"integration `{name}` may do everything on route `{scope.route}`")
 
 

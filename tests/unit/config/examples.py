@@ -1,4 +1,4 @@
-"""Files that are right, for tests to change."""
+"""Files that are right, for tests to change: little, every key, and a policy as an operator would write it."""
 
 PLAIN = """version: 1
 listen:
@@ -219,4 +219,51 @@ integrations:
       - {subject: "CN=crm-sync,O=Example", issuer: "CN=Clients,O=Example"}
     allow: [{route: builder, methods: [GET], paths: ["/app/contacts/**"]}]
     limits: {rate: 20/s}
+"""
+
+POLICY = """version: 1
+listen:
+  - {name: web, address: "0.0.0.0:8443", tls: {certificate: certs/site.pem, key: certs/site.key}}
+portal: {url: "https://auth.example.com:8443"}
+identity:
+  providers:
+    corp: {issuer: "https://sso.example.com", client_id: zt, client_secret: "${file:certs/secret}", claims: [dept, site, clearance]}
+networks: {office: [192.0.2.0/24], home: 198.51.100.0/24}
+attributes: {department: dept, location: site}
+roles:
+  releaser: {groups: [releasers], users: [rita@example.com], when: {department: ops}}
+access_levels:
+  managed: {any: [{network: office}, {all: [{device_known: true}, {level: phishing-resistant}]}]}
+break_glass: {accounts: [root@example.com], for: 1h}
+stage: monitor
+require: {mfa: multi}
+rules:
+  - {id: org-no-exports-abroad, deny: [export], when: {not: {country: [DE, FR]}}}
+route_groups:
+  lowcode:
+    require: {reauth: 8h}
+    rules: [{id: no-unknown-builders, deny: [build, deploy], when: {device_known: false}}]
+    mask: [{name: ids, fields: ["$..ssn"], with: remove}]
+routes:
+  - name: builder
+    host: flows.example.com
+    upstream: http://127.0.0.1:1880
+    group: lowcode
+    profile: node-red
+    rules:
+      - {id: staff, allow: [view, use], to: {groups: [staff]}}
+      - id: deploy
+        allow: [{action: deploy, objects: ["flow:*"], methods: [POST]}]
+        to: {roles: [releaser]}
+        when:
+          access_level: managed
+          time: {days: mon-fri, from: "08:00", to: "18:00", zone: Europe/Berlin}
+          risk: {at_most: medium}
+        require: {reauth: 5m, mfa: phishing-resistant, justify: true, approve: {groups: [leads], for: 24h}}
+        limit: {requests: 100, bytes: 50MB, per: 1h}
+        notify: true
+      - {id: finance, allow: [export], to: {groups: [finance]}, mask: [salaries]}
+      - {id: trial, deny: [export], when: {risk: {at_least: high}}, mode: report}
+    mask:
+      - {name: salaries, fields: ["$..iban", "$..salary"], unless: {groups: [payroll]}, with: last4}
 """

@@ -17,7 +17,7 @@ from zt_proxy.config import Severity, check, load, load_text
 from zt_proxy.config.reference import json_schema, markdown
 from zt_proxy.core.clock import ManualClock
 
-from .examples import EVERYTHING, PLAIN
+from .examples import EVERYTHING, PLAIN, POLICY
 
 ROOT = Path(__file__).parents[3]
 FLAGS = [
@@ -51,6 +51,20 @@ def test_check_of_a_right_file_shows_what_it_would_serve(place: Path) -> None:
         "signed in within 5m",
         "[report]",
         "fine",
+    ):
+        assert piece in result.stdout
+
+
+def test_check_of_a_policy_shows_who_may_do_what_when_and_what_is_asked(place: Path) -> None:
+    result = CliRunner().invoke(app, ["check", write(place, POLICY)])
+    assert result.exit_code == 0, result.stdout
+    for piece in (
+        "deny export to everyone, when not  (organisation)",
+        "deny build, deploy to everyone, when device_known  (lowcode)",
+        "allow view, use to staff, multi, signed in within 8h",
+        "allow deploy flow:* POST to role releaser, when access_level and time and risk, phishing-resistant, "
+        "signed in within 5m, with a reason, approved by leads",
+        "0 errors, 1 warning",
     ):
         assert piece in result.stdout
 

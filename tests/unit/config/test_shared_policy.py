@@ -16,7 +16,9 @@ from .examples import PLAIN
 from .test_build import built
 from .test_check import said
 
-GROUPED = PLAIN.replace("    rules:", "    group: lowcode\n    profile: directus\n    paths: {case: insensitive}\n    rules:")
+GROUPED = PLAIN.replace(
+    "    rules:", "    group: lowcode\n    profile: directus\n    paths: {case: insensitive}\n    rules:"
+)
 DEPLOY = "to: {groups: [releasers]}, require: {reauth: 5m}"
 SHARED = """rules:
   - {id: org-export, deny: [export], when: {country: [KP]}}
@@ -161,10 +163,10 @@ def test_places_reach_worker_and_control(place: Path) -> None:
 
 
 def test_a_rule_in_report_is_called_to_mind_after_thirty_days(place: Path) -> None:
-    trial = GROUPED.replace("mode: report}", "mode: report, since: 2026-12-16}") + SHARED  # a day less than thirty
+    trial = GROUPED.replace("mode: report}", "mode: report, since: 2026-12-16}") + SHARED
     assert said(place, trial) == []
-    (told,) = said(place, trial.replace("2026-12-16", "2026-12-14"))
-    assert told.startswith("warning: rule `no-settings` only reports since 2026-12-14: 30 days")
+    (told,) = said(place, trial.replace("2026-12-16", "2026-12-15"))
+    assert told.startswith("warning: rule `no-settings` only reports since 2026-12-15: 30 days")
 
 
 def test_a_denial_that_asks_about_people_is_told_where_integrations_would_be_denied(place: Path) -> None:
