@@ -161,10 +161,9 @@ class Reader:
         self._known(value, ("safe", "unsafe", "websocket", "message"))
         as_opened = value.get("message") == AS_OPENED if "message" in value else default.message_as_opened
         return OtherwiseSpec(
-            *(
-                self._action(value, key) if key in value else getattr(default, key)
-                for key in ("safe", "unsafe", "websocket")
-            ),
+            safe=self._action(value, "safe") if "safe" in value else default.safe,
+            unsafe=self._action(value, "unsafe") if "unsafe" in value else default.unsafe,
+            websocket=self._action(value, "websocket") if "websocket" in value else default.websocket,
             message=self._action(value, "message") if "message" in value and not as_opened else default.message,
             message_as_opened=as_opened,
         )

@@ -17,6 +17,8 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _TYPES = frozenset({"query", "mutation", "subscription"})
 _MAX_FIELDS = 256
 _MAX_DEPTH = 16
+_MAX_TOKENS = 20_000
+"""Spaces and comments between them included: what a document costs is a few milliseconds."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -42,8 +44,11 @@ def read(document: str) -> tuple[Part, ...]:
 
 
 def _tokens(text: str) -> list[str]:
-    tokens, position = [], 0
-    while position < len(text):
+    tokens: list[str] = []
+    position = 0
+    for _ in range(_MAX_TOKENS):
+        if position >= len(text):
+            return tokens
         found = _TOKEN.match(text, position)
         if found is None:
             raise Unreadable("a character that no GraphQL document has")
@@ -52,7 +57,9 @@ def _tokens(text: str) -> list[str]:
             tokens.append('"')
         elif found.lastgroup is not None:
             tokens.append(found[0])
-    return tokens
+    if position >= len(text):
+        return tokens
+    raise Unreadable("a document of too many tokens")
 
 
 Selection = list[tuple[str, str, "Selection"]]

@@ -428,3 +428,22 @@ def test_unknown_messages_take_what_the_profile_says_otherwise() -> None:
 def test_profiles_travel_to_other_processes_unchanged() -> None:
     spec = ProfileSpec("test", "Test", "1", "by tests", DEPLOYING)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(spec), type=ProfileSpec) == spec
+
+
+@pytest.mark.parametrize("spelled", ["\u017fecret", "SECRET", "\u212aey"])
+def test_a_key_that_some_platforms_fold_into_the_one_asked_for_is_refused(spelled: str) -> None:
+    asked = "key" if "ey" in spelled else "secret"
+    one = profile(matcher("m", Action.EXPORT, "/x", body=(FieldTest(asked),)), matcher("rest", Action.USE, "/x"))
+    refused_body(one, "POST /x", msgspec.json.encode({spelled: 1}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b",".join([b'{"query": "{a}"}'] * 65) + b"]",
+        graphql("{" + " a" * 30_000 + "}"),
+        graphql("#\n" * 30_000 + "{a}"),
+    ],
+)
+def test_graphql_that_would_cost_much_to_read_is_refused(body: bytes) -> None:
+    refused_body(GRAPHQL, "POST /graphql", body)
