@@ -16,6 +16,9 @@ from zt_proxy.policy.rules import Book, CompiledRule
 from zt_proxy.policy.spec import All, Audience, Condition, Named, Not, RouteRules, RuleEffect, RuleSpec, Test
 from zt_proxy.policy.subjects import add_subject
 
+_NEVER = Decision(Effect.DENY, Reason.INTERNAL_ERROR)
+"""In place of what a rule never decides: a thousand routes keep no decisions that nobody makes."""
+
 
 def compile_rules(rules: RouteRules) -> Policy:
     """The policy of one route for people. Raises ConfigurationError for a rule that cannot be read.
@@ -41,8 +44,7 @@ def compile_rules(rules: RouteRules) -> Policy:
 
 def compile_machines(rules: RouteRules) -> MachineRules:
     """The policy of one route for integrations; an integration's rules are read when it first asks."""
-    words = Vocabulary(rules)
-    return MachineRules(rules, lambda specs: compile_book(specs, rules, words, machines=True))
+    return MachineRules(rules, lambda specs: compile_book(specs, rules, Vocabulary(rules), machines=True))
 
 
 def compile_book(specs: Iterable[RuleSpec], rules: RouteRules, words: Vocabulary, *, machines: bool = False) -> Book:
@@ -106,11 +108,11 @@ def _compile_rule(
         headers=frozenset().union(*(node.headers for node in nodes)),
         unlock=unlock,
         decision=_outright(spec, deny, public, unlock),
-        unknown=Decision(Effect.DENY, Reason.FACT_MISSING, spec.id),
-        challenge=_step_up(spec, Reason.REAUTH_REQUIRED),
-        too_weak=_step_up(spec, Reason.MFA_REQUIRED),
-        ask_why=Decision(Effect.CHALLENGE, Reason.JUSTIFICATION_REQUIRED, spec.id, ChallengeKind.JUSTIFY),
-        ask_others=Decision(Effect.CHALLENGE, Reason.APPROVAL_REQUIRED, spec.id, ChallengeKind.APPROVE),
+        unknown=Decision(Effect.DENY, Reason.FACT_MISSING, spec.id) if asks else _NEVER,
+        challenge=_step_up(spec, Reason.REAUTH_REQUIRED) if proves else _NEVER,
+        too_weak=_step_up(spec, Reason.MFA_REQUIRED) if proves else _NEVER,
+        ask_why=_ask(spec, Reason.JUSTIFICATION_REQUIRED, ChallengeKind.JUSTIFY) if spec.justify else _NEVER,
+        ask_others=_ask(spec, Reason.APPROVAL_REQUIRED, ChallengeKind.APPROVE) if spec.approve else _NEVER,
     )
 
 
@@ -131,6 +133,10 @@ def _step_up(spec: RuleSpec, reason: Reason) -> Decision:
         level=spec.level,
         once=spec.once,
     )
+
+
+def _ask(spec: RuleSpec, reason: Reason, kind: ChallengeKind) -> Decision:
+    return Decision(Effect.CHALLENGE, reason, spec.id, kind)
 
 
 def _outright(spec: RuleSpec, deny: bool, public: bool, unlock: str) -> Decision:

@@ -26,8 +26,8 @@ class RequestIndex:
     """Immutable but for what it remembers: from a request to the bits of the clauses that are about it."""
 
     __slots__ = (
-        "_actions", "_any_object", "_any_path", "_longest", "_methods", "_objects", "_other_method", "_plain",
-        "_remembered", "_spelled", "bits", "unnamed",
+        "_actions", "_any_object", "_any_path", "_longest", "_methods", "_objects", "_other_action", "_other_method",
+        "_plain", "_remembered", "_spelled", "bits", "unnamed",
     )  # fmt: skip
 
     def __init__(self, specs: Sequence[RuleSpec], *, case_insensitive: bool = False, remember: bool = True) -> None:
@@ -51,12 +51,10 @@ class RequestIndex:
         self._any_path = _together(bit for bit, _, match in numbered if not match.paths)
         paths = [(path, bit, spec) for bit, spec, match in numbered for path in match.paths]
         self._spelled = PathIndex(((path, bit) for path, bit, _ in paths), case_insensitive=case_insensitive)
-        self._plain = PathIndex(
-            ((path, bit) for path, bit, spec in paths if spec.effect is RuleEffect.DENY),
-            case_insensitive=case_insensitive,
-            decoded=True,
-        )
-        self._actions = _actions([(bit, match.actions) for bit, _, match in numbered])
+        denied = [(path, bit) for path, bit, spec in paths if spec.effect is RuleEffect.DENY]
+        self._plain = PathIndex(denied, case_insensitive=case_insensitive, decoded=True) if denied else None
+        self._other_action = _together(bit for bit, _, match in numbered if not match.actions)
+        self._actions = _actions(((bit, match.actions) for bit, _, match in numbered), self._other_action)
         self._any_object = _together(bit for bit, _, match in numbered if not match.objects)
         self._objects = _Objects([(name, bit) for bit, _, match in numbered for name in match.objects])
         self.unnamed = _together(
@@ -93,11 +91,11 @@ class RequestIndex:
     def paths(self, facts: Facts) -> int:
         """A deny also holds for the path as a careless platform would read it, where the route lets such paths in."""
         bits = self._any_path | self._spelled.bits(facts.path)
-        plain = plain_reading(facts.path)
-        return bits if plain is None else bits | self._plain.bits(plain)
+        plain = None if self._plain is None else plain_reading(facts.path)
+        return bits if self._plain is None or plain is None else bits | self._plain.bits(plain)
 
     def actions(self, act: Act) -> int:
-        return self._actions[act.action._value_ if act.action is not None else ""]
+        return self._other_action if act.action is None else self._actions.get(act.action._value_, self._other_action)
 
     def objects(self, act: Act) -> int:
         return self._any_object | self._objects.bits(act.kind, act.object) if act.kind else self._any_object
@@ -155,12 +153,13 @@ class _Names:
         return found
 
 
-def _actions(clauses: Sequence[tuple[int, tuple[str, ...]]]) -> dict[str, int]:
-    """Of each action, and of none (``""``), the bits of the clauses that it fits."""
-    found = dict.fromkeys(["", *(action.value for action in Action)], 0)
+def _actions(clauses: Iterable[tuple[int, tuple[str, ...]]], otherwise: int) -> dict[str, int]:
+    """Of each action that a clause names, the bits of the clauses that it fits; `otherwise` those that name none."""
+    found: dict[str, int] = {}
     for bit, patterns in clauses:
-        for action in found if not patterns else {action for pattern in patterns for action in _like(pattern)}:
-            found[action] |= bit
+        for pattern in patterns:
+            for action in _like(pattern):
+                found[action] = found.get(action, otherwise) | bit
     return found
 
 

@@ -47,15 +47,18 @@ class PathIndex:
         end = (
             0 if path[:1] in {b"/", b""} else len(path)
         )  # of the start that is looked up: as far as each slash, and all
+        trees, patterns, length = self._trees, self._patterns, len(path)
         for _ in range(self._deepest + 1):
             start = path[:end]
-            found |= self._trees.get(start, 0)
-            for fits, bits in self._patterns.get(start, ()):
-                if fits(path) is not None:
-                    found |= bits
-            if end == len(path):
+            if start in trees:
+                found |= trees[start]
+            if start in patterns:
+                for fits, bits in patterns[start]:
+                    if fits(path) is not None:
+                        found |= bits
+            if end == length:
                 break
             end = path.find(b"/", end + 1)
             if end < 0:
-                end = len(path)
+                end = length
         return found
