@@ -10,6 +10,7 @@ from zt_proxy.core.lines import encode_line
 from zt_proxy.link.records import (
     DECISION,
     END,
+    Noted,
     RecordReader,
     Unreadable,
     pack_circumstances,
@@ -100,3 +101,19 @@ def test_any_bytes_are_lines_or_unreadable(payload: bytes) -> None:
             assert isinstance(line, bytes)
     except Unreadable:
         pass
+
+
+def test_what_is_written_out_is_noted_for_whoever_watches() -> None:
+    noted, out = Noted(), []
+    payload = decision(7) + pack_end(END, 8, 2.5, 0.25, ID, 7, 1024, 200)
+    assert reader().write_out(payload, 6, out, noted) == 8
+    assert noted.decisions == [ID, b"/flows", TEXT[:-1], 1.5]
+    assert noted.ends == [ID, 1024, 2.5]
+    assert len(noted) == 2
+
+
+@pytest.mark.parametrize("rest", [pack_json(b'{"n":8}'), decision(9), b"X", decision(8)[:-1]])
+def test_of_a_payload_that_is_looked_at_otherwise_nothing_is_noted(rest: bytes) -> None:
+    noted, out = Noted(), [b"before"]
+    assert reader().write_out(decision(7) + rest, 6, out, noted) is None
+    assert (len(noted), out) == (0, [b"before"])
