@@ -4,8 +4,10 @@ Requests alike share the text of their circumstances, which is parsed once; a de
 its end, which says how many bytes went out. Everything else happens only where something is new or too much.
 """
 
-from collections.abc import Iterator
-from typing import Any
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,6 +33,7 @@ NEWS = 4_096
 SEP = "\x1f"
 
 _decode = msgspec.json.Decoder(Facts).decode
+T = TypeVar("T")
 
 
 class _Line(Facts, frozen=True, gc=False):
@@ -44,6 +47,19 @@ class _Line(Facts, frozen=True, gc=False):
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
+
+
+def _read(decode: Callable[[bytes], T], line: bytes) -> T | None:
+    """None: it makes no sense.
+
+    Nobody escapes by a lone surrogate in a name, which a record may carry as an escape and UTF-8 may not.
+    """
+    with suppress(msgspec.MsgspecError, RecursionError):
+        return decode(line)
+    with suppress(ValueError, RecursionError, msgspec.MsgspecError):
+        plain = json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace")
+        return decode(plain)
+    return None
 
 
 class Said:
@@ -148,9 +164,8 @@ class Observer:
     def lines(self, lines: list[bytes]) -> None:
         """Records that came as JSON."""
         for line in lines:
-            try:
-                read = _decode_line(line)
-            except (msgspec.MsgspecError, RecursionError):
+            read = _read(_decode_line, line)
+            if read is None:
                 self.unreadable += 1
                 continue
             name = read.id.encode("utf-8", "replace")
@@ -164,9 +179,8 @@ class Observer:
     # ---- what is new ----
 
     def _understand(self, text: bytes, name: bytes, path: bytes, at: float) -> Said | None:
-        try:
-            facts = _decode(b"{%b}" % text)
-        except (msgspec.MsgspecError, RecursionError):
+        facts = _read(_decode, b"{%b}" % text)
+        if facts is None:
             self.unreadable += 1
             return None
         settings, who = self.settings, person_of(facts)

@@ -59,6 +59,11 @@ class Webhook:
         self._wake = asyncio.Event()
         self._http: aiohttp.ClientSession | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Messages on their way."""
+        return len(self._waiting)
+
     def put(self, id: str, body: bytes) -> None:
         """Queue a message."""
         if len(self._waiting) >= WAITING:
@@ -135,7 +140,7 @@ class Webhooks:
         self._clock = clock
         self._running: dict[WebhookSettings, tuple[Webhook, asyncio.Task[None]]] = {}
         self._failed: Counter[tuple[str, str]] = Counter()
-        """Of addresses that are no longer configured."""
+        """Of addresses that are no longer configured; `gone`: what was on its way to them then."""
 
     def prepare(self, settings: tuple[WebhookSettings, ...]) -> list[Webhook]:
         """For `adopt`; what is configured already is left to go on. Raises ConfigurationError."""
@@ -148,6 +153,7 @@ class Webhooks:
             task.cancel()
             for why, count in webhook.failed.items():
                 self._failed[webhook.host, why] += count
+            self._failed[webhook.host, "gone"] += webhook.waiting
         for webhook in fresh:
             if webhook.settings not in self._running:
                 task = asyncio.create_task(webhook.run(), name=f"webhook {webhook.host}")
@@ -164,7 +170,7 @@ class Webhooks:
         for webhook, _ in self._running.values():
             for why, count in webhook.failed.items():
                 total[webhook.host, why] += count
-        return dict(total)
+        return {key: count for key, count in total.items() if count}
 
     def sent(self) -> int:
         """Since the addresses were configured."""

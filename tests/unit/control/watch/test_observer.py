@@ -118,6 +118,15 @@ def test_each_request_that_calls_for_it_is_told_and_none_that_was_refused(
     assert records.found == [(kind, name) for name in (first, second) for kind in kinds]
 
 
+def test_a_lone_surrogate_in_a_name_hides_nobody() -> None:
+    records = Records()
+    for _ in range(2):
+        records.request(900, sub="al\ud800ice", changes="access-control")
+    assert [kind for kind, _ in records.found] == ["change", "change", "volume"]
+    assert records.observer.unreadable == 0
+    assert records.observer.found[0].facts.sub == "al?ice"
+
+
 def test_a_first_use_is_news_once_for_each_session() -> None:
     records = Records()
     for _ in range(3):
