@@ -224,6 +224,26 @@ def _user(label: str, values: tuple[Value, ...], _: Vocabulary) -> Node:
     return Node(label, ask, lacks=lambda _: ("user",), actual=actual)
 
 
+def _user_like(label: str, values: tuple[Value, ...], _: Vocabulary) -> Node:
+    """Whose address is not verified may fit a pattern of addresses, or not: nobody knows."""
+    patterns = [known.text_of(value) for value in values]
+    fits, by_mail = wildcards(patterns), any("@" in pattern for pattern in patterns)
+
+    def ask(facts: Facts) -> Verdict:
+        who = facts.principal
+        if who is None:
+            return None
+        if fits(who.subject) or (who.email is not None and fits(who.email)):
+            return True
+        return None if by_mail and who.email is None else False
+
+    def actual(facts: Facts) -> str:
+        who = facts.principal
+        return known.shown(None if who is None else [each for each in (who.subject, who.email) if each])
+
+    return Node(label, ask, lacks=lambda _: ("user",), actual=actual)
+
+
 def _role(label: str, values: tuple[Value, ...], words: Vocabulary) -> Node:
     roles = [words.role(known.text_of(value)) for value in values]
     nodes = [role.node for role in roles if role.node is not None]
@@ -305,6 +325,7 @@ def _path(label: str, values: tuple[Value, ...], words: Vocabulary) -> Node:
 _SPECIAL: dict[tuple[str, str], Callable[[str, tuple[Value, ...], Vocabulary], Node]] = {
     ("user", "in"): _user,
     ("user", "is"): _user,
+    ("user", "like"): _user_like,
     ("role", "in"): _role,
     ("role", "is"): _role,
     ("clearance", "is"): _clearance,

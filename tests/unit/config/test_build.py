@@ -10,10 +10,11 @@ from zt_proxy.config import Built, ConfigurationProblems, Severity
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.keys import Secret
 from zt_proxy.core.types import Mode
+from zt_proxy.policy.compile import compile_rules
 from zt_proxy.policy.spec import Audience, RequestMatch, RuleEffect
 from zt_proxy.worker.settings import LimitSettings, PathSettings, UpstreamSettings
 
-from .examples import EVERYTHING, PLAIN
+from .examples import EVERYTHING, PLAIN, POLICY
 
 
 def built(place: Path, text: str) -> Built:
@@ -112,6 +113,15 @@ def test_a_rich_file_is_read_exactly(place: Path, monkeypatch: pytest.MonkeyPatc
         "routes.builder.answers.uninspectable.insecure_pass",
         "routes.sock.rules.open.insecure_allow_everyone",
     )
+
+
+@pytest.mark.parametrize("text", [PLAIN, EVERYTHING, POLICY])
+def test_what_is_built_of_a_right_file_can_be_judged_by(
+    text: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZT_TEST_SECRET", "s3cret")
+    for route in built(place, text).worker.routes:
+        assert compile_rules(route.rules).route == route.name
 
 
 def test_read_raises_every_problem_at_once(place: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from zt_proxy.config import load_text, logic
 from zt_proxy.config.build_when import KEYS, READERS, condition, days
 from zt_proxy.config.countries import CODES
-from zt_proxy.core.session import Risk, RiskLevel
+from zt_proxy.core.session import Principal, Risk, RiskLevel
 from zt_proxy.core.types import Act, Action, Change, Facts, Origin
 from zt_proxy.policy.conditions import Vocabulary, compile_condition
 from zt_proxy.policy.spec import All, Any, Cel, Condition, Hours, Named, Not, RouteRules
@@ -84,6 +84,13 @@ def read(when: str) -> Condition:
 )
 def test_each_key_means_one_comparison(when: str, meant: Condition) -> None:
     assert read(when) == meant
+
+
+@pytest.mark.parametrize(("email", "verdict"), [("ann@example.com", True), ("ann@example.net", False), (None, None)])
+def test_a_pattern_of_addresses_leaves_open_whom_nobody_vouches_for(email: str | None, verdict: bool | None) -> None:
+    node = compile_condition(read('{user: "*@example.com"}'), Vocabulary(RouteRules("builder", ())))
+    who = Principal("4711", "https://sso.example.com", "corp", email=email)
+    assert node.ask(Facts(0.0, "builder", b"GET", b"/", "192.0.2.1", who, None)) is verdict
 
 
 def test_every_key_has_a_function() -> None:
