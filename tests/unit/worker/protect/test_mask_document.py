@@ -163,9 +163,29 @@ def test_what_others_may_read_otherwise_is_refused(field: str, body: bytes) -> N
         masked(body, field)
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"a":[{"x":"1"},{"x":"2"}]}', '{"a":[{"x":"****"},{"x":"****"}]}'),
+        ('{"a":[{"x":"1"}],"x":"2"}', '{"a":[{"x":"****"}],"x":"2"}'),
+        ('{"a":[{"x":"1","x":"2"}]}', '{"a":[{"x":"****","x":"****"}]}'),
+        ('{"a":[{"x":"1"}],"a":[{"x":"2"}]}', '{"a":[{"x":"****"}],"a":[{"x":"****"}]}'),
+        ('{"a":[{"x":"1"},{"y":"x"}]}', '{"a":[{"x":"****"},{"y":"x"}]}'),
+        ('{"a":[{"x":{"y":{"x":1}}}]}', '{"a":[{"x":{}}]}'),
+        ('{"a":[{"x":[1,{"x":2}]},[{"x":1}]]}', '{"a":[{"x":[]},[{"x":1}]]}'),
+        ('{"a":[{"x":1e400}]}', '{"a":[{"x":0}]}'),
+        ('{"b":[{"x":1}]}', '{"b":[{"x":1}]}'),
+    ],
+)
+def test_a_path_from_the_root_names_no_other_place_of_its_last_name(body: str, expected: str) -> None:
+    assert masked(body, "$.a[*].x").decode() == expected
+    large = " " * 300_000
+    assert masked(large + body, "$.a[*].x").decode() == large + expected
+
+
 def test_brackets_without_content_are_refused_before_they_hold_up_the_worker() -> None:
     with pytest.raises(Unreadable, match="brackets"):
-        masked(b"[" + b"[[1],[]],[[[]]]," * 60_000 + b"[]]", "$.a[*].iban")
+        masked(b"[" + b"[[1],[]],[[[]]]," * 60_000 + b"[]]", "$.a..iban")
 
 
 def test_it_counts_what_it_masks() -> None:

@@ -7,7 +7,7 @@ else, since between two texts there is always one of `,:[]{}`. All other paths g
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -16,6 +16,8 @@ from zt_proxy.worker.protect.mask.scan import COLON, SCALAR, STRING, Found, Scan
 from zt_proxy.worker.protect.mask.ways import LEAST, Way
 
 BOM = b"\xef\xbb\xbf"
+PARSED = 256 * 1024
+"""Larger documents are never parsed as a whole: objects take up to forty times their text."""
 UNSEEN = re.compile(r'[^,:\[\]{}"\\/\x00-\x1f]+')
 """Names that are found as bytes."""
 ASCII_ESCAPED = re.compile(rb"\\u00[2-7]")
@@ -35,12 +37,11 @@ class Editor:
     def __init__(self, targets: Sequence[Target], folding: Sequence[Target] = ()) -> None:
         """`folding` are targets whose names match in either case (ASCII). Earlier ones count where two name a value."""
         ends = [_end(path) for path, _ in (*targets, *folding)]
-        quick: list[Target] = []
-        rest: list[Target] = []
-        for target in targets:
-            name = _quick_name(target[0])
-            alone = name is not None and None not in ends and ends.count(name.lower()) == 1
-            (quick if alone else rest).append(target)
+        alone = {path for path, _ in targets if None not in ends and ends.count(_end(path)) == 1}
+        quick = [target for target in targets if target[0] in alone and _by_bytes(target[0]) and len(target[0]) == 1]
+        rest = [target for target in targets if target not in quick]
+        known = all(path in alone and _by_bytes(path) and not any(each.deep for each in path) for path, _ in rest)
+        self._rooted = [(path, _Name(path[-1].name or "", way)) for path, way in rest] if known and not folding else []
         self._quick = [_Name(path[-1].name or "", way) for path, way in quick]
         self._scanners = [Scanner(each, folds=folds) for each, folds in ((rest, False), (list(folding), True)) if each]
 
@@ -59,6 +60,11 @@ class Editor:
         for name in self._quick:
             body, masked = name.edit(body, escapes=escapes, plain=plain)
             count += masked
+        if self._rooted and plain and not lines and self._wherever_named(body):
+            for _, name in self._rooted:
+                body, masked = name.edit(body, escapes=False, plain=True)
+                count += masked
+            return mark + body if mark else body, count
         for scanner in self._scanners:
             try:
                 body, masked = splice(body, scanner.find(body))
@@ -66,6 +72,41 @@ class Editor:
                 raise Unreadable(str(error)) from None
             count += masked
         return mark + body if mark else body, count
+
+    def _wherever_named(self, body: bytes) -> bool:
+        """Each path from the root names every place of its last name: they can be found as bytes, too.
+
+        Each value in the parsed document stands somewhere in the text, and of names that are repeated the parser keeps
+        one: with equal numbers there is no place that the path does not name.
+        """
+        counts = [body.count(name.token) for _, name in self._rooted]
+        if not any(counts):
+            return True
+        if len(body) > PARSED:
+            return False
+        try:
+            root = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError):  # such as a number beyond what Python has
+            return False
+        return all(named(root, path) == count for (path, _), count in zip(self._rooted, counts, strict=True))
+
+
+def named(root: object, path: Path) -> int:
+    """How many values a path without `..` names in a parsed document."""
+    level = [root]
+    for segment in path[:-1]:
+        if segment.name is None:
+            level = [each for node in level for each in _children(node)]
+        else:
+            level = [node[segment.name] for node in level if isinstance(node, dict) and segment.name in node]
+    last = path[-1].name
+    return sum(1 for node in level if isinstance(node, dict) and last in node)
+
+
+def _children(node: object) -> Iterable[object]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
 
 
 def validate(body: bytes, *, lines: bool = False) -> None:
@@ -90,7 +131,7 @@ class _Name:
 
     def __init__(self, name: str, way: Way | None) -> None:
         self._way = way
-        self._token = b'"%b"' % name.encode()
+        self.token = b'"%b"' % name.encode()
         self._ascii = name.isascii()
         self._scanner = Scanner([((_anywhere(name),), way)])
 
@@ -102,7 +143,7 @@ class _Name:
         if way is None:
             done = self._cut(body)
         else:
-            parts = body.split(self._token)
+            parts = body.split(self.token)
             if len(parts) == 1:
                 return body, 0
             done = self._replace_plain(parts, way) if plain else self._replace(parts, way, escapes)
@@ -133,7 +174,7 @@ class _Name:
             if changed is part:
                 count -= 1
             add(changed)
-        return self._token.join(out), count
+        return self.token.join(out), count
 
     def _replace(self, parts: list[bytes], way: Way, escapes: bool) -> tuple[bytes, int] | None:
         """What stands behind each place of the name, changed; None: see `_part`."""
@@ -147,7 +188,7 @@ class _Name:
                 return None
             count += changed is not part
             out.append(changed)
-        return self._token.join(out), count
+        return self.token.join(out), count
 
     def _part(self, part: bytes, call: Callable[[bytes], bytes]) -> bytes | None:
         """What follows the name, with its value replaced; `part` itself: it is a text, not a name.
@@ -165,7 +206,7 @@ class _Name:
         return None if None in found else splice(body, iter([each for each in found if each is not None]))
 
     def _members(self, body: bytes) -> Iterator[Found | None]:
-        token = self._token
+        token = self.token
         at = body.find(token)
         while at >= 0:
             end = at + len(token)
@@ -183,10 +224,10 @@ def _anywhere(name: str) -> Segment:
     return Segment(name, deep=True)
 
 
-def _quick_name(path: Path) -> str | None:
-    name = path[0].name
-    quick = len(path) == 1 and path[0].deep and name is not None and UNSEEN.fullmatch(name)
-    return name if quick else None
+def _by_bytes(path: Path) -> bool:
+    """The last name can be looked for as bytes; if nothing else counts, the path names it wherever it stands."""
+    name = path[-1].name
+    return name is not None and UNSEEN.fullmatch(name) is not None and (len(path) > 1 or path[0].deep)
 
 
 def _end(path: Path) -> str | None:
