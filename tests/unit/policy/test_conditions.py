@@ -243,7 +243,7 @@ def test_hours_that_were_asked_before_are_asked_anew_in_the_next_minute() -> Non
     [
         holds("colour", "in", "red"), holds("group", "at_least", 1), holds("country", "in"), holds("claim:", "in", "x"),
         holds("level", "at_least", "strong"), holds("risk", "at_most", "low", "high"), holds("risk", "at_most", 50),
-        holds("auth_age", "at_most", "8h"), holds("clearance", "is", "yes"), holds("user", "like", "a*"),
+        holds("auth_age", "at_most", "8h"), holds("clearance", "is", "yes"), holds("role", "like", "a*"),
         holds("path", "fits", "no-slash"), holds("auth_age", "in", 3), All(()), Any(()),
         Hours((), 0, 1, "UTC"), Hours((7,), 0, 1, "UTC"), Hours((0,), -1, 1, "UTC"), Hours((0,), 0, 1441, "UTC"),
         Hours((0,), 0, 1, "Europe/Nowhere"), Hours((0,), 0, 1, "../etc/passwd"), Hours((0,), 0, 1, ""),
