@@ -188,16 +188,15 @@ class Profile:
             return found
         other, other_general = self._read(self._plain, method, plain, asked)
         if other.matcher == found.matcher and other.action is found.action:
-            return found
+            same = other.object == found.object and other.owner == found.owner
+            return found if same else Act(matcher=found.matcher, refused=True)
         return joined(found, general, other, other_general)
 
     def _read(self, index: PathIndex[_Compiled], method: bytes, path: bytes, asked: _Asked) -> tuple[Act, bool]:
         """The act under one reading of the path, and whether nothing but a general matcher knew it."""
         entries = index.find(method, path)
-        if any(
-            entry.matcher.graphql is not None and entry.matcher.spec.websocket is asked.websocket for entry in entries
-        ):
-            fitting = [entry for entry in entries if _captured(entry, path) is not None]
+        if self._reads_graphql and not asked.websocket:
+            fitting = [entry for entry in entries if entry.pattern is None or entry.pattern.fullmatch(path)]
             if any(entry.matcher.graphql is not None for entry in fitting):
                 return self._graphql(fitting, method, path, asked)
         return self._first(entries, method, path, asked)
@@ -235,9 +234,11 @@ class Profile:
             matcher = entry.matcher
             if matcher.spec.websocket is not asked.websocket:
                 continue
-            captured = _captured(entry, path)
-            if captured is None:
-                continue
+            place = None
+            if entry.pattern is not None:
+                place = entry.pattern.fullmatch(path)
+                if place is None:
+                    continue
             if matcher.act is not None and not matcher.bound:
                 return matcher.act, matcher.general
             try:
@@ -245,11 +246,11 @@ class Profile:
                     continue
                 if matcher.act is not None:
                     return matcher.act, matcher.general
-                called = (
-                    (segment_text(captured[matcher.captured]), "")
-                    if matcher.captured in captured
-                    else object_of(matcher.spec.object, captured, asked.query, asked.body, asked.part)
-                )
+                if place is not None and matcher.captured in place.re.groupindex:
+                    called = segment_text(place[matcher.captured] or b""), ""
+                else:
+                    captured = place.groupdict(b"") if place is not None else {}
+                    called = object_of(matcher.spec.object, captured, asked.query, asked.body, asked.part)
             except Ambiguous:
                 return Act(matcher=matcher.spec.id, refused=True), False
             return act_of(matcher.spec, called, self._spec.sensitivities), matcher.general
@@ -261,13 +262,6 @@ class Profile:
 def _methods(methods: tuple[str, ...]) -> frozenset[bytes]:
     named = {method.encode() for method in methods}
     return frozenset(named | {b"HEAD"} if b"GET" in named else named)
-
-
-def _captured(entry: Entry[_Compiled], path: bytes) -> dict[str, bytes] | None:
-    if entry.pattern is None:
-        return {}
-    found = entry.pattern.fullmatch(path)
-    return None if found is None else found.groupdict(b"")
 
 
 def _fits(matcher: _Compiled, asked: _Asked) -> bool:

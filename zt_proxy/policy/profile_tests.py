@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -95,8 +95,7 @@ def segment_text(segment: bytes) -> str:
     """A part of a path as the platform will understand it. Raises Ambiguous when it is too long for a name."""
     if len(segment) > MAX_NAME:
         raise Ambiguous
-    text = segment.decode("latin-1")
-    return unquote(text) if b"%" in segment else text
+    return (unquote_to_bytes(segment) if b"%" in segment else segment).decode("utf-8", "replace")
 
 
 def object_of(

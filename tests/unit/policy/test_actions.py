@@ -447,3 +447,9 @@ def test_a_key_that_some_platforms_fold_into_the_one_asked_for_is_refused(spelle
 )
 def test_graphql_that_would_cost_much_to_read_is_refused(body: bytes) -> None:
     refused_body(GRAPHQL, "POST /graphql", body)
+
+
+@pytest.mark.parametrize("path", ["/flow/pay;x", "/flow/pay%3Fx", "/flow/pay%3Bx"])
+def test_an_object_that_two_platforms_would_call_differently_is_refused(path: str) -> None:
+    assert ask(profile(*DEPLOYING), f"PUT {path}") == Act(matcher="flow", refused=True)
+    assert ask(profile(*DEPLOYING), "PUT /flow/Pay%20day").object == "Pay day"
