@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from zt_proxy.config import build_mask
 from zt_proxy.config.check import Checking
-from zt_proxy.config.check_when import OF_PEOPLE, OF_PROFILES, sense, uses, words
+from zt_proxy.config.check_when import NOT_OF_INTEGRATIONS, OF_PEOPLE, OF_PROFILES, sense, uses, words
 from zt_proxy.config.problems import choice, nearest
 from zt_proxy.config.schema_routes import Route
 from zt_proxy.config.schema_rules import Match, Rule
@@ -51,7 +51,7 @@ def _when(checking: Checking, rule: Rule, when: When, routes: Sequence[Route]) -
             continue
         if rule.to.word == "public" and not denies:
             problems.error(at, f"{said} on a rule for `public`: of strangers it is never known")
-        elif rule.to.integrations and not denies:
+        elif rule.to.integrations and not denies and fact in NOT_OF_INTEGRATIONS:
             problems.error(
                 at, f"{said} on a rule for integrations: of them it is never known", "a rule of their own without it"
             )
@@ -61,7 +61,7 @@ def _when(checking: Checking, rule: Rule, when: When, routes: Sequence[Route]) -
 
 def _machines_too(checking: Checking, asked: Sequence[tuple[When, str, str]]) -> None:
     for where, key, fact in asked:
-        if fact in OF_PEOPLE:
+        if fact in NOT_OF_INTEGRATIONS:
             checking.problems.warning(
                 where.at(key),
                 f"`{fact}` is never known of integrations: the rule denies them whatever it is about",

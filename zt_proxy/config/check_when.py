@@ -21,7 +21,9 @@ ATTRIBUTES = ("department", "location", "clearance")
 OF_THE_PERSON = frozenset({"user", "group", "claim", "department", "location", "provider"})
 """Keys about a person, wherever they are: roles are made of them."""
 OF_PEOPLE = OF_THE_PERSON | {"role", "device_known", "level", "auth_age", "risk", "clearance", "owner"}
-"""Keys about a person or their session: of strangers and integrations they are never known."""
+"""Keys about a person or their session: of strangers they are never known."""
+NOT_OF_INTEGRATIONS = OF_PEOPLE - {"user", "group", "role", "provider"}
+"""Of those, what is never known of integrations either. They have a name, and no groups, roles or provider."""
 OF_PROFILES = frozenset({"action", "object", "changes", "sensitivity", "clearance", "owner"})
 """Keys about what a request means: only a profile knows."""
 _TOGETHER = frozenset({"all", "any", "not"})

@@ -12,7 +12,7 @@ _WAYS = 256
 _DOMAINS: dict[str, tuple[object, ...]] = {
     **ORDERED,
     "action": ACTIONS,
-    "changes": CHANGES,
+    "changes": (*CHANGES, ""),  # most requests change none
     "device_known": (True, False),
     "clearance": (True, False),
     "owner": (True, False),

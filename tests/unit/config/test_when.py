@@ -128,12 +128,13 @@ _KNOWN = {
     "risk": ("low", "medium", "high"),
     "device_known": (True, False),
     "action": ("view", "export"),
+    "changes": ("access-control", "integration", "data-handling", "deployment"),
 }
 
 
 def comparisons() -> st.SearchStrategy[Condition]:
-    listed = st.sampled_from(["country", "action"]).flatmap(
-        lambda fact: st.lists(st.sampled_from(_KNOWN[fact]), min_size=1, max_size=3, unique=True).map(
+    listed = st.sampled_from(["country", "action", "changes"]).flatmap(
+        lambda fact: st.lists(st.sampled_from(_KNOWN[fact]), min_size=1, max_size=4, unique=True).map(
             lambda values: Compare(fact, "in", tuple(values))
         )
     )
