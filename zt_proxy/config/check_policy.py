@@ -14,7 +14,7 @@ from zt_proxy.config.geodata import check_database
 from zt_proxy.config.problems import Mark, choice, nearest
 from zt_proxy.config.schema import Schema
 from zt_proxy.config.schema_base import Model
-from zt_proxy.config.schema_policy import GeoIp
+from zt_proxy.config.schema_policy import GeoIp, RouteGroup
 from zt_proxy.config.schema_routes import Route
 from zt_proxy.config.schema_rules import Rule
 from zt_proxy.config.schema_when import When
@@ -113,10 +113,7 @@ def _access_levels(checking: Checking) -> None:
 
 
 def _levels_of(when: When) -> list[str]:
-    found = list(when.access_level or ())
-    for below in (*(when.all_of or ()), *(when.any_of or ()), *((when.not_,) if when.not_ else ())):
-        found += _levels_of(below)
-    return found
+    return [name for each in _within(when) for name in each.access_level or ()]
 
 
 def _circle(levels: Mapping[str, When], start: str) -> list[str]:
@@ -235,12 +232,27 @@ def _groups(schema: Schema) -> Iterator[tuple[str, Mark | None]]:
     for rule in rules:
         if rule.to is not None:
             yield from listed(rule.to, "groups", rule.to.groups)
-        if rule.when is not None:
-            yield from listed(rule.when, "group", rule.when.group or [])
+        for when in _within(rule.when):
+            yield from listed(when, "group", when.group or [])
         if rule.require.approve is not None:
             yield from listed(rule.require.approve, "groups", rule.require.approve.groups)
     for role in schema.roles.values():
         yield from listed(role, "groups", role.groups)
+    for level in schema.access_levels.values():
+        for when in _within(level):
+            yield from listed(when, "group", when.group or [])
+    owners: list[RouteGroup | Route] = [*schema.route_groups.values(), *schema.routes]
+    for owner in owners:
+        for readers in (who for mask in owner.mask for who in (mask.unless, mask.only) if who is not None):
+            yield from listed(readers, "groups", readers.groups)
+
+
+def _within(when: When | None) -> Iterator[When]:
+    """A condition and all below it."""
+    if when is not None:
+        yield when
+        for below in (*(when.all_of or ()), *(when.any_of or ()), when.not_):
+            yield from _within(below)
 
 
 def _one_slip(one: str, other: str) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from zt_proxy.config import build_when, logic
 from zt_proxy.config.check import Checking
@@ -201,8 +201,8 @@ def _time(checking: Checking, when: When, key: str) -> bool:
     if end == 0 and start != end:
         checking.problems.error(time.at("to"), "`00:00` is the beginning of the day", "`24:00` for its end")
         fine = False
-    zones = available_timezones()
-    if time.zone not in zones:
+    if not _is_zone(time.zone):
+        zones = available_timezones()
         place = time.zone.rpartition("/")[2].lower()
         city = next((zone for zone in sorted(zones) if zone.rpartition("/")[2].lower() == place), "")
         hint = f"did you mean `{city}`?" if city else nearest(time.zone, zones)
@@ -211,6 +211,14 @@ def _time(checking: Checking, when: When, key: str) -> bool:
         )
         fine = False
     return fine and start is not None and end is not None
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder, or one that is too long
+        return False
+    return "/" in name or name in available_timezones()
 
 
 def _bounds(checking: Checking, when: When, key: str) -> bool:

@@ -179,3 +179,14 @@ def test_a_denial_that_asks_about_people_is_told_where_integrations_would_be_den
     assert said(place, text + rule) == []
     (told,) = said(place, text + rule + machines)
     assert "`device_known` is never known of integrations" in told
+
+
+def test_a_group_that_is_nearly_spelled_as_another_is_told_wherever_it_stands(place: Path) -> None:
+    text = GROUPED.replace(DEPLOY, "to: {groups: [releasers]}, when: {any: [{group: relaesers}, {network: office}]}")
+    masked = SHARED.replace('"$..ssn"]', '"$..ssn"], unless: {groups: [releaser]}') + "networks: {office: 192.0.2.7}\n"
+    again = "roles: {r: {groups: [releasers]}}\n"
+    told = [line for line in said(place, text + masked + again) if "nearly" in line]
+    assert told == [
+        "warning: the group `relaesers` is nearly spelled as `releasers` (did you mean `releasers`?)",
+        "warning: the group `releaser` is nearly spelled as `releasers` (did you mean `releasers`?)",
+    ]
