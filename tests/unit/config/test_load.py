@@ -80,15 +80,21 @@ identity:
   providers:
     corp: {issuer: "https://sso.contoso.example", client_id: zt, client_secret: "${file:/run/secrets/oidc}"}
 session: {idle: 30m, absolute: 12h}
+networks: {office: [192.0.2.0/24]}
+access_levels:
+  managed: {all: [{device_known: true}, {network: office}]}
 routes:
   - name: builder
     host: flows.example.com
     upstream: http://127.0.0.1:1880
+    profile: node-red
     rules:
-      - {id: staff-view,   allow: [{methods: [GET]}],  to: {groups: [staff]}}
-      - {id: makers-build, allow: [{methods: [POST], paths: ["/inject/**"]}], to: {groups: [makers]}}
-      - {id: deploy,       allow: [{methods: [POST], paths: [/flows]}], to: {groups: [releasers]}, require: {reauth: 5m}}
-      - {id: abroad, deny: [{paths: ["/export/**"]}], mode: report}
+      - {id: staff-view,   allow: [view, use],  to: {groups: [staff]}}
+      - {id: makers-build, allow: [build],      to: {groups: [makers]}, when: {risk: {at_most: medium}}}
+      - {id: deploy,       allow: [deploy],     to: {groups: [releasers]}, require: {reauth: 5m, mfa: phishing-resistant}}
+      - {id: abroad, deny: [export], when: {not: {country: [DE, FR]}}, mode: report}
+    mask:
+      - {fields: ["$..iban", "$..salary"], unless: {groups: [finance]}, with: last4}
 """
     loaded = load_text(text, NOWHERE)
     assert loaded.problems == ()
