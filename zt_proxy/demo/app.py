@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 
 from zt_proxy.core.clock import Clock, SystemClock
 from zt_proxy.demo.app_state import FIELD_TYPES, AppState, Invalid, Stale
+from zt_proxy.demo.orders import MOST_YEARS, old_orders
 from zt_proxy.demo.assertion import HEADER, AssertionVerifier, Caller, NotProven
 from zt_proxy.demo.web import STATIC, Handler, page, safe_headers
 
@@ -65,6 +66,7 @@ def build_app(config: AppConfig) -> web.Application:
             web.get("/api/me", handlers.me),
             web.get("/api/form", handlers.form),
             web.get("/api/records", handlers.records),
+            web.get("/api/export", handlers.export),
             web.post("/api/records", handlers.add),
             web.put(r"/api/records/{number:\d{1,9}}", handlers.change),
             web.delete(r"/api/records/{number:\d{1,9}}", handlers.remove),
@@ -111,6 +113,16 @@ class _App:
     async def records(self, request: web.Request) -> web.Response:
         """All records."""
         return _json(self._state.rows())
+
+    async def export(self, request: web.Request) -> web.Response:
+        """Old orders with the accounts that they were paid to: of one year, or of `years` at once."""
+        asked = request.query.get("years", "1")
+        if not asked.isascii() or not asked.isdecimal() or not 1 <= int(asked[:3]) <= MOST_YEARS:
+            return _problem(422, f"1 to {MOST_YEARS} years, please.")
+        self._state.tell("export", f"exported {asked} year{'s' * (asked != '1')} of orders", request[CALLER].name)
+        answer = _json({"orders": old_orders(int(asked[:3]))})
+        answer.headers["Content-Disposition"] = 'attachment; filename="orders.json"'
+        return answer
 
     async def add(self, request: web.Request) -> web.Response:
         """A new record."""

@@ -75,6 +75,8 @@ def lay_out(folder: Path, kind: AppKind, port: int, idp_port: int) -> Layout:
     layout.certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     _write_private(layout.key, leaf.private_key_pem.bytes())
     _write_private(layout.folder / "oidc-secret", layout.client_secret.encode())
+    (layout.folder / "profiles").mkdir(exist_ok=True)
+    (layout.folder / "profiles" / "demo-app.yaml").write_bytes(PROFILE.read_bytes())
     return layout
 
 
@@ -117,39 +119,37 @@ def free_port(wanted: int) -> int:
     raise AssertionError("port 0 either works or raises")
 
 
-_BUILTIN_RULES = """\
-      - id: staff-read
-        allow:
-          - {methods: [GET, HEAD], paths: ["/", "/static/**", "/live", "/welcome"]}
-          - {methods: [GET, HEAD], paths: ["/api/records", "/api/form", "/api/me"]}
+PROFILE = Path(__file__).with_name("app.yaml")
+
+_BUILTIN = """\
+    profile: profiles/demo-app.yaml  # which request means which action
+    rules:
+      - {id: staff-use, allow: [use], to: {groups: [staff]}, when: {access_level: at-home}}
+      - id: staff-abroad
+        allow: [use]
         to: {groups: [staff]}
-      - id: makers-edit
-        allow:
-          - {methods: [GET, HEAD], paths: ["/editor"]}
-          - {methods: [POST, PUT, DELETE], paths: ["/api/records", "/api/records/*"]}
-        to: {groups: [makers]}
+        when: {not: {access_level: at-home}}
+        require: {mfa: phishing-resistant, reauth: 5m}  # a passkey, where a code is enough at home
+      - {id: makers-build, allow: [build], to: {groups: [makers]}, when: {access_level: at-home}}
+      - {id: staff-export, allow: [export], to: {groups: [staff]}, when: {access_level: at-home}}
       - id: releasers-deploy
-        allow:
-          - {methods: [POST], paths: ["/api/deploy"]}
-          - {methods: [GET], paths: ["/confirm"]}  # a page to come back through when the sign-in has grown old
+        allow: [deploy]
         to: {groups: [releasers]}
+        when: {access_level: at-home}
         require: {mfa: phishing-resistant, reauth: 5m}  # a passkey, shown in the last five minutes
+      - {id: working-hours, deny: [export], when: {not: {time: {days: mon-fri, from: "06:00", to: "22:00", zone: Europe/Berlin}}}, mode: report}
+    mask:
+      - {name: accounts, fields: ["$..account"], unless: {groups: [releasers]}, with: last4}
+    answers: {limit: 16MiB}
 """
 
-_NODE_RED_RULES = """\
-      - id: staff-view
-        allow:
-          - {methods: [GET, HEAD]}
-          - {methods: [POST], paths: ["/settings/user"]}
-        to: {groups: [staff]}
-      - id: makers-try
-        allow:
-          - {methods: [POST], paths: ["/inject/*", "/debug/**"]}
-        to: {groups: [makers]}
+_NODE_RED = """\
+    profile: node-red  # which request means which action
+    rules:
+      - {id: staff-view, allow: [view], to: {groups: [staff]}}
+      - {id: makers-build, allow: [use, build, export], to: {groups: [makers]}}
       - id: releasers-deploy
-        allow:
-          - {methods: [POST], paths: ["/flows", "/flow"]}
-          - {methods: [PUT, DELETE], paths: ["/flow/*"]}
+        allow: [deploy]
         to: {groups: [releasers]}
         require: {mfa: phishing-resistant, reauth: 5m}  # a passkey, shown in the last five minutes
 """
@@ -182,8 +182,13 @@ routes:
     upstream: "{upstream}"
     audience: "{layout.app_url}"
     helper: inject  # a step-up in a small window, without losing what is on the page
-    rules:
-{_BUILTIN_RULES if layout.kind == "builtin" else _NODE_RED_RULES}\
+{_BUILTIN if layout.kind == "builtin" else _NODE_RED}\
+networks: {{this-machine: [127.0.0.0/8, "::1"]}}
+geoip: {{insecure_origin_header: X-Demo-Country}}  # so that you can pretend to be abroad; never for real use
+access_levels:
+  at-home: {{any: [{{network: this-machine}}, {{country: [DE, AT, CH]}}]}}
+watch:  # more than ten times half a megabyte within ten seconds locks exports until somebody has looked
+  volume: {{factor: 10, floor: 5MB, learn: 0s, windows: [10s], respond: enforce, effect: no-export, for: until-reviewed}}
 limits: {{drain: 1s}}
 log: {{format: console}}
 """

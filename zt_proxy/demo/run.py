@@ -37,15 +37,15 @@ _MODULES = Path(__file__).parents[2] / "tests" / "real" / "node_modules"
 
 _MAY: dict[AppKind, dict[str, str]] = {
     "builtin": {
-        "vera": "read records",
-        "max": "read, edit records, open the editor",
-        "rita": "all that, and deploy",
+        "vera": "read and export records",
+        "max": "all that, edit records, open the editor",
+        "rita": "all that, see whole account numbers, and deploy",
         "olaf": "nothing: in no group that a rule allows",
-        "nina": "read records",
+        "nina": "read and export records",
     },
     "node-red": {
         "vera": "look at flows",
-        "max": "look, and press inject",
+        "max": "look, press inject, switch debug nodes",
         "rita": "all that, and deploy",
         "olaf": "nothing: in no group that a rule allows",
         "nina": "look at flows",

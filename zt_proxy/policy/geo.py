@@ -83,9 +83,10 @@ class Origins:
 
     def of(self, address: str, claimed: str | None = None) -> Origin:
         """Where an address comes from. `claimed`: value of `insecure_origin_header`, which counts only where the
-        settings name that header; two letters, or it says nothing."""
+        settings name that header; two letters, or it says nothing. Who claims to be elsewhere is in none of the
+        networks."""
         if claimed is not None and self.settings.insecure_origin_header and _is_country(claimed):
-            return msgspec.structs.replace(self.of(address), country=claimed.upper())
+            return msgspec.structs.replace(self.of(address), country=claimed.upper(), zones=frozenset())
         found = self._young.get(address)
         if found is not None:
             return found

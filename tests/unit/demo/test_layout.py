@@ -8,14 +8,17 @@ import pytest
 
 from zt_proxy.config.check import check
 from zt_proxy.config.load import load
+from zt_proxy.config.problems import Severity
 from zt_proxy.demo.layout import free_port, lay_out, proxy_config
 
 
 @pytest.mark.parametrize("kind", ["builtin", "node-red"])
-def test_the_configuration_of_the_demo_has_no_problem_and_no_warning(tmp_path, kind):
+def test_the_configuration_of_the_demo_has_no_problem_but_the_header_that_lets_people_pretend(tmp_path, kind):
     layout = lay_out(tmp_path / "state", kind, 0, 0)
     layout.config.write_text(proxy_config(layout, "http://127.0.0.1:1880"))
-    assert check(load(layout.config)) == []
+    (warned,) = check(load(layout.config))
+    assert warned.severity is Severity.WARNING
+    assert "X-Demo-Country" in warned.message
 
 
 def test_only_the_owner_can_read_keys_and_secrets(tmp_path):
