@@ -40,7 +40,7 @@ SECOND_PAGE = 'import streamlit as st\n\nst.header("Settings of the app")\n'
 
 NOTEBOOK = """\
 {"cells": [{"cell_type": "code", "execution_count": null, "id": "first", "metadata": {}, "outputs": [],
-            "source": ["print('ran', 6 * 7)"]}],
+            "source": ["open('ran', 'w').close(); print('ran', 6 * 7)"]}],
  "metadata": {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
               "language_info": {"name": "python"}},
  "nbformat": 4, "nbformat_minor": 5}

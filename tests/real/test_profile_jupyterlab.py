@@ -4,6 +4,7 @@ import pytest
 
 from tests.real.platforms import jupyterlab
 from tests.real.tour import tour, unexpected
+from zt_proxy.core.types import Action, Mode
 
 __all__ = ["jupyterlab"]
 
@@ -67,11 +68,12 @@ async def run(page, command, method, path, arguments="{}", asks=False):
     async with page.expect_response(is_it):
         await page.evaluate(f"void jupyterapp.commands.execute('{command}', {arguments})")
         if asks:
-            await page.locator(".jp-Dialog .jp-mod-accept").click()
+            await page.locator(".jp-Dialog:not([aria-label^=Directory]) .jp-mod-accept").click()
 
 
 async def test_every_request_and_message_of_a_tour_through_jupyterlab_has_the_action_it_should(jupyterlab):
-    async with tour("jupyterlab", jupyterlab().port) as it:
+    platform = jupyterlab()
+    async with tour("jupyterlab", platform.port) as it:
         page = it.page
         await page.goto(f"{it.origin}/lab")
         await page.locator(".jp-DirListing-item", has_text="orders.ipynb").dblclick()
@@ -92,6 +94,9 @@ async def test_every_request_and_message_of_a_tour_through_jupyterlab_has_the_ac
         await (await opened.value).close()
         async with page.expect_download():
             await page.evaluate("void jupyterapp.commands.execute('docmanager:download')")
+        # The file browser complains when it lists a folder at the moment in which a file leaves it.
+        complaint = page.get_by_role("dialog", name="Directory not found")
+        await page.add_locator_handler(complaint, lambda dialog: dialog.locator(".jp-mod-accept").click())
         for call in CALLS:
             await page.evaluate(f"jupyterapp.serviceManager.contents.{call}.then(() => 0)")
         await run(page, "apputils:change-theme", "PUT", "/lab/api/settings/", "{theme: 'JupyterLab Dark'}")
@@ -102,3 +107,22 @@ async def test_every_request_and_message_of_a_tour_through_jupyterlab_has_the_ac
         await run(page, "filemenu:shutdown", "POST", "/api/shutdown", asks=True)
         decisions = await it.decisions()
     assert unexpected(decisions, REQUESTS) == []
+    assert (platform.folder / "work" / "ran").exists()
+
+
+async def test_who_may_not_build_opens_a_notebook_and_a_kernel_and_runs_nothing_in_it(jupyterlab):
+    platform = jupyterlab()
+    async with tour("jupyterlab", platform.port, (Action.VIEW, Action.USE), Mode.ENFORCE) as it:
+        page = it.page
+        await page.goto(f"{it.origin}/lab")
+        await page.locator(".jp-DirListing-item", has_text="orders.ipynb").dblclick()
+        await page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+        await page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        async with page.expect_websocket(lambda socket: "/channels" in socket.url):  # it connects again
+            await page.keyboard.press("Shift+Enter")
+            await it.is_denied("execute")
+        decisions = await it.decisions()
+    assert not (platform.folder / "work" / "ran").exists()
+    (ran, *_) = (record for record in decisions if record.get("matcher") == "execute")
+    assert (ran["action"], ran["effect"], ran["reason"]) == ("build", "deny", "no-rule-matched")
+    assert {record["action"] for record in decisions if record["effect"] == "allow"} == {"view", "use"}

@@ -4,6 +4,7 @@ import pytest
 
 from tests.real.platforms import streamlit
 from tests.real.tour import tour, unexpected
+from zt_proxy.core.types import Action, Mode
 
 __all__ = ["streamlit"]
 
@@ -54,3 +55,21 @@ async def test_every_request_and_message_of_a_tour_through_streamlit_has_the_act
         decisions = await it.decisions()
     assert unexpected(decisions, REQUESTS) == []
     assert any(record.get("reported") for record in decisions)
+
+
+async def test_who_may_only_use_an_app_may_not_clear_what_it_keeps_for_all_and_goes_on_using_it(streamlit):
+    async with tour("streamlit", streamlit("app.test").port, (Action.USE,), Mode.ENFORCE) as it:
+        page = it.page
+        await page.goto(it.origin)
+        await page.get_by_label("Name").wait_for()
+        async with page.expect_websocket():  # it connects again
+            await page.locator("body").press("c")
+            await page.get_by_role("button", name="Clear caches").click()
+            await it.is_denied("clear-cache")
+        await page.get_by_label("Name").fill("Ada")
+        await page.keyboard.press("Tab")
+        await page.get_by_role("button", name="Greet").click()
+        await page.get_by_text("Hello Ada").wait_for()
+        decisions = await it.decisions()
+    denied = {record["matcher"] for record in decisions if record["effect"] == "deny"}
+    assert denied == {"clear-cache", "download"}  # the page fetches what its download button has before anybody clicks

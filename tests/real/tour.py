@@ -9,6 +9,7 @@ assert unexpected(decisions, TABLE) == []
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,12 +53,22 @@ class Tour:
         """Wait until some WebSocket message of the page held this."""
         await until(lambda: any(part in payload for payload in self.sent))
 
+    async def is_denied(self, matcher: str) -> None:
+        """Wait until a message that this matcher knows is on record as denied."""
+        files = self.lab.directory / "audit"
+
+        def denied() -> bool:
+            lines = [json.loads(line) for path in files.glob("*.jsonl") for line in path.read_text().splitlines()]
+            return any(line.get("matcher") == matcher and line["effect"] == "deny" for line in lines)
+
+        await until(denied)
+
 
 @asynccontextmanager
 async def tour(
-    profile: str, port: int, actions: Sequence[Action] = (Action.VIEW,), **route: Any
+    profile: str, port: int, actions: Sequence[Action] = (Action.VIEW,), mode: Mode = Mode.REPORT, **route: Any
 ) -> AsyncIterator[Tour]:
-    """A page of somebody whom the rules would allow these actions alone; the route only reports."""
+    """A page of somebody whom the rules allow these actions alone; unless told otherwise the route only reports."""
     spec = load_profile(profile)
     rule = allow("look", paths=())
     rule = msgspec.structs.replace(rule, matches=(RequestMatch(actions=tuple(actions)),))
@@ -65,7 +76,7 @@ async def tour(
     settings = msgspec.structs.replace(
         settings,
         profile=spec,
-        rules=msgspec.structs.replace(settings.rules, mode=Mode.REPORT),
+        rules=msgspec.structs.replace(settings.rules, mode=mode),
         upstream=UpstreamSettings("http", "127.0.0.1", port),
     )
     if not Path(CHROMIUM).exists():
