@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import aiohttp
@@ -14,6 +14,8 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from tests.lab.authenticator import Authenticator
+from zt_proxy.control.approvals.manager import Approvals
+from zt_proxy.control.approvals.store import ApprovalStore
 from zt_proxy.control.devices.mail import Outbox
 from zt_proxy.control.devices.store import KnownDevices
 from zt_proxy.control.factors.manager import open_factors
@@ -295,6 +297,11 @@ class PortalLab:
         self.providers = {name: ScriptedProvider(self.clock, name) for name in providers}
         self.provider = next(iter(self.providers.values()))
         self.changes: list[Invalidation] = []
+        self.lines: list[dict[str, Any]] = []
+        """What is on record, of approvals and what else `sessions.note` is told."""
+        self.record_fault: ZtError | None = None
+        self.locked: set[str] = set()
+        """Subjects."""
         values: dict[str, object] = {
             "portal_origin": f"https://{PORTAL}",
             "portal_host": PORTAL,
@@ -315,12 +322,17 @@ class PortalLab:
     async def __aenter__(self) -> Self:
         self.sessions: SessionManager = await open_sessions(self.settings, self.worker_ring, self.clock)
         self.sessions.on_change(self.changes.append)
+        self.sessions.note = self.write
         ring = KeyRing.load_or_create(self.settings.state_dir / "store.keys")
         self.factors = await open_factors(self.settings.factors, self.settings.state_dir, ring, self.clock)
         self.devices = await KnownDevices.open(self.settings.state_dir, self.clock)
         self.judge = Judge(await KnownPeople.open(self.settings.state_dir, self.clock), self.sessions, self.clock)
         self.judge.use(origins_of(self.settings), self.settings.risk)
         self.sessions.at_provider.heard = self.judge.renewed
+        self.approvals = Approvals(
+            await ApprovalStore.open(self.settings.state_dir), self.sessions, self.write, self.clock
+        )
+        await self.approvals.start()
         self.outbox = Outbox(self.clock, self.settings.mail)
         self._mailing = asyncio.create_task(self.outbox.run())
         application = build_portal(
@@ -335,6 +347,8 @@ class PortalLab:
             self.devices,
             self.outbox,
             self.judge,
+            self.approvals,
+            self,
         )
         self.server = TestServer(application, port=self._port)
         await self.server.start_server(access_log=None)  # as the process wiring does (ZT-LOG-02)
@@ -344,12 +358,23 @@ class PortalLab:
     async def __aexit__(self, *_: object) -> None:
         await self.http.close()
         await self.server.close()
+        await self.approvals.close()
         await self.sessions.close()
         await self.factors.close()
         self._mailing.cancel()
         await asyncio.gather(self._mailing, return_exceptions=True)
         await self.devices.close()
         await self.judge.close()
+
+    async def write(self, kind: str, **fields: Any) -> None:
+        """The audit log; `record_fault` is raised instead."""
+        if self.record_fault is not None:
+            raise self.record_fault
+        self.lines.append({"type": kind, **fields})
+
+    def on_session(self, session: Session) -> bool:
+        """Locks."""
+        return session.principal.subject in self.locked
 
     def browser(self, address: str = "192.0.2.7") -> Browser:
         return Browser(self, address)

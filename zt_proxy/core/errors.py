@@ -79,6 +79,7 @@ class Reason(StrEnum):
     BODY_NOT_INSPECTABLE = "body-not-inspectable"
     JUSTIFICATION_REQUIRED = "justification-required"
     APPROVAL_REQUIRED = "approval-required"
+    APPROVAL_UNKNOWN = "approval-unknown"
     RISK_TOO_HIGH = "risk-too-high"
     LIMIT_REACHED = "limit-reached"
     BREAK_GLASS = "break-glass"

@@ -50,6 +50,14 @@ class Handoff(msgspec.Struct, frozen=True, array_like=True):
     """REAUTH: asked in a small window, which closes itself afterwards."""
     kept: str = ""
     """REAUTH: the form that is kept until the proof is there."""
+    ask: str = ""
+    """REAUTH, when it is no proof that is missing: `justify`, the person says why, or `approve`, somebody else agrees.
+    What follows is what the person, and who agrees, has to see; long values are cut."""
+    method: str = ""
+    path: str = ""
+    action: str = ""
+    object: str = ""
+    """`KIND:NAME`; empty: none is named."""
 
 
 _encoder = msgspec.msgpack.Encoder()

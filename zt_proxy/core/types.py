@@ -33,6 +33,10 @@ class ChallengeKind(StrEnum):
     """Another named person has to agree."""
 
 
+ASKED_OF_PEOPLE = frozenset({ChallengeKind.REAUTH, ChallengeKind.JUSTIFY, ChallengeKind.APPROVE})
+"""What somebody who is signed in can still give, at the portal: then the same request goes through."""
+
+
 class Action(StrEnum):
     """What a request does on a low-code platform; a profile says which request does what."""
 

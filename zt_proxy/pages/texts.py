@@ -223,6 +223,52 @@ TEXTS: dict[Reason, Text] = {
         "No rule gives your account access to this.",
         "If you should have access, send your administrator the details below.",
     ),
+    Reason.FACT_MISSING: Text(
+        "This cannot be decided in your situation",
+        "A rule asks for something about you or your device that nobody here knows.",
+        "Send your administrator the details below; they can see what is missing.",
+    ),
+    Reason.ACTION_UNKNOWN: Text(
+        "Nobody knows what this request does",
+        "What is not known to be harmless is not passed on to this application.",
+        "Use the application's own buttons and links. If you did, send your administrator the details below.",
+    ),
+    Reason.BODY_NOT_INSPECTABLE: Text(
+        "What you sent could not be looked into",
+        "What it does stands inside, and it is too large, encoded, or not what it says it is.",
+        "Send less at a time. If it stays, send your administrator the details below.",
+    ),
+    Reason.JUSTIFICATION_REQUIRED: Text(
+        "Why do you want to do this?",
+        "Your organisation lets you go on when you have said why. It is asked once in a session, and goes on record.",
+        "Say why and you will be returned.",
+    ),
+    Reason.APPROVAL_REQUIRED: Text(
+        "Somebody else has to agree",
+        "Your organisation lets you go on when another person has agreed.",
+        "Ask for it; the next page says who may agree.",
+    ),
+    Reason.APPROVAL_UNKNOWN: Text(
+        "This request does not wait for you",
+        "It was decided already, it is too old, or it is for others to decide.",
+        "Look at the list again.",
+    ),
+    Reason.RISK_TOO_HIGH: Text(
+        "This looks too unusual right now",
+        "Your device, your network, the hour or something else about this sign-in is not as it usually is.",
+        "Try from the device and the place that you usually work with, or ask your administrator.",
+    ),
+    Reason.LIMIT_REACHED: Text(
+        "You have reached a limit",
+        "Your organisation bounds how much of this one person may do in a certain time.",
+        "Wait a while and try again. If you need more, ask your administrator.",
+    ),
+    Reason.BREAK_GLASS: Text("Allowed", "You broke the glass, so this goes through, on record.", ""),
+    Reason.ANSWER_NOT_INSPECTABLE: Text(
+        "The answer could not be looked into",
+        "Parts of it are not for your eyes, and it came in a form from which they cannot be taken out.",
+        "Ask for less at a time. If it stays, send your administrator the details below.",
+    ),
     Reason.LOCKED: Text(
         "Your access is locked",
         "Your administrator, or an automatic protection, has stopped this for now.",

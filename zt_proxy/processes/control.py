@@ -10,6 +10,8 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 from aiohttp import web
 
+from zt_proxy.control.approvals.manager import Approvals
+from zt_proxy.control.approvals.store import ApprovalStore
 from zt_proxy.control.assertion_keys import AssertionKeys
 from zt_proxy.control.audit.writer import AuditWriter
 from zt_proxy.control.devices.mail import Outbox
@@ -113,6 +115,7 @@ class Control(Generic[L]):
         devices: KnownDevices,
         people: KnownPeople,
         locks: LockStore,
+        approvals: ApprovalStore,
         watch: Watch,
         audit: AuditWriter,
         keys: AssertionKeys,
@@ -129,6 +132,7 @@ class Control(Generic[L]):
         self.ring = ring
         self.link = link
         self.locks = LockManager(locks, link, audit.write, clock)
+        self.approvals = Approvals(approvals, sessions, audit.write, clock)
         self.watch = watch
         watch.use(self.locks)
         self.revocation = CrlWatcher(clock, settings.state_dir / "crl-numbers.json", link.revocation_lists)
@@ -153,10 +157,13 @@ class Control(Generic[L]):
         devices = await KnownDevices.open(settings.state_dir, clock)
         people = await KnownPeople.open(settings.state_dir, clock)
         locks = await LockStore.open(settings.state_dir)
+        approvals = await ApprovalStore.open(settings.state_dir)
         audit = AuditWriter(settings.audit, settings.runtime_dir, clock)
         watch = await Watch.open(settings.watch, settings.state_dir, clock, audit, sessions.directory().groups_of)
         link = connect(sessions, ring)
-        return cls(settings, clock, ring, sessions, factors, devices, people, locks, watch, audit, keys, link)
+        return cls(
+            settings, clock, ring, sessions, factors, devices, people, locks, approvals, watch, audit, keys, link
+        )
 
     async def start(self) -> None:
         """Serve the portal, write the log, keep the store in order."""
@@ -168,6 +175,7 @@ class Control(Generic[L]):
         self.sessions.at_provider.heard = self.judge.renewed
         self.link.signing_key(self.keys.current())
         await self.locks.start()
+        await self.approvals.start()
         await self.adopt(await self.prepare(self.settings))
         self._tasks.append(asyncio.create_task(self.sessions.run(asyncio.sleep), name="sessions"))
         self._tasks.append(asyncio.create_task(self.refresher.run(), name="refresh"))
@@ -176,6 +184,7 @@ class Control(Generic[L]):
         self._tasks.append(asyncio.create_task(self._rotate_keys(), name="assertion-keys"))
         self._tasks.append(asyncio.create_task(self.revocation.run(), name="revocation"))
         self._tasks.append(asyncio.create_task(self.locks.run(), name="locks"))
+        self._tasks.append(asyncio.create_task(self.approvals.run(), name="approvals"))
 
     async def stop(self) -> None:
         for task in (*self._tasks, *self._closing):
@@ -189,6 +198,7 @@ class Control(Generic[L]):
             await closing
         await self.audit.drain()
         await self.watch.finish()
+        await self.approvals.close()
         await self.sessions.close()
         await self.factors.close()
         await self.devices.close()
@@ -217,6 +227,8 @@ class Control(Generic[L]):
             self.devices,
             self.outbox,
             self.judge,
+            self.approvals,
+            self.locks,
         )
         revocation = await self.revocation.prepare(settings.revocation)
         origins = await asyncio.to_thread(origins_of, settings, self.judge.origins)

@@ -1,6 +1,7 @@
 """Moments as people read them. Nobody says without a script which zone theirs is: all say UTC, or how long ago."""
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
 
@@ -36,3 +37,21 @@ def since(at: float, now: float) -> str:
 def until(at: float, now: float) -> str:
     """`in 3 h 20 min`."""
     return "now" if at <= now else f"in {length(at - now)}"
+
+
+class When(NamedTuple):
+    """A moment: for `<time datetime>`, for its title, and in words."""
+
+    machine: str
+    written: str
+    words: str
+
+
+def before(at: float, now: float) -> When:
+    """A moment that is past."""
+    return When(machine(at), written(at), since(at, now))
+
+
+def ahead(at: float, now: float) -> When:
+    """A moment to come."""
+    return When(machine(at), written(at), until(at, now))

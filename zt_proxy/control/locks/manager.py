@@ -21,7 +21,7 @@ from zt_proxy.control.locks.store import LockStore, Past
 from zt_proxy.control.locks.types import NO_OPERATOR, LockOrder
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
-from zt_proxy.core.session import Principal
+from zt_proxy.core.session import Principal, Session
 from zt_proxy.link.locks import CAUSE, MOST, VALUE, Lock, LockKind
 
 SWEEP = 1.0
@@ -121,6 +121,13 @@ class LockManager:
             if lock.kind is LockKind.USER
             and (not lock.provider or lock.provider == who.provider)
             and (lock.value == who.subject or lock.value.casefold() == email)
+        )
+
+    def on_session(self, session: Session) -> bool:
+        """Whether a lock on this very user, session or device is in force, whatever its effect."""
+        places = {(LockKind.SESSION, session.sid), (LockKind.DEVICE, session.device)}
+        return bool(self.on_person(session.principal)) or any(
+            (lock.kind, lock.value) in places for lock in self.current()
         )
 
     async def sweep(self) -> None:

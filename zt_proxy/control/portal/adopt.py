@@ -26,8 +26,15 @@ log = structlog.get_logger(__name__)
 
 PORTAL = "portal"
 """The rule, of no route, under which the portal keeps what was proved for its own pages."""
-OWN_PAGES = {"me": "/.zt/me", "enrol": "/.zt/enrol"}
+OWN_PAGES = {
+    "me": "/.zt/me",
+    "enrol": "/.zt/enrol",
+    "approvals": "/.zt/approvals",
+    "break-glass": "/.zt/break-glass",
+}
 """Pages of the portal that ask for a proof, by the name under which it is asked."""
+ASKING = {"justify": "/.zt/why", "approve": "/.zt/approval"}
+"""Pages of the portal that ask for something else than a proof, by `Handoff.ask`."""
 _METHODS = {FactorKind.PASSKEY: ("mfa", "pop"), FactorKind.TOTP: ("mfa", "otp"), FactorKind.RECOVERY: ("mfa",)}
 """What an own factor adds to the methods of a sign-in, in the words of RFC 8176."""
 
@@ -117,6 +124,8 @@ async def complete(call: Call, transaction: Transaction, login: VerifiedLogin) -
     if handoff is not None and step_up is not None:
         _check_subject(call, step_up, login.principal)
         await call.portal.sessions.at_provider.proved_again(step_up.sid, login)
+        if handoff.ask:
+            return await _asking(call, transaction, login)
         return await unlock_at_app(call, handoff, proof, browser=browser, arrived=transaction.started)
     session = await call.session()
     if transaction.own and session is not None:
@@ -128,6 +137,17 @@ async def complete(call: Call, transaction: Transaction, login: VerifiedLogin) -
     if handoff is None:
         return OWN_PAGES.get(transaction.own, "/")
     return await hand_over(call, handoff, sid, browser=browser, arrived=transaction.started)
+
+
+async def _asking(call: Call, transaction: Transaction, login: VerifiedLogin) -> str:
+    """Who asks is known again, in this browser: on to the page that asks what the hand-off is about."""
+    handoff = transaction.handoff
+    assert handoff is not None
+    if handoff.ask not in ASKING:
+        raise ClientError(Reason.HANDOFF_INVALID, "the link is for something else")
+    half = HalfLogin(login, transaction, expires=call.portal.clock.now() + call.portal.settings.login_lifetime)
+    name = await call.portal.logins.keep(half, browser=ensure_browser(call), client=call.client)
+    return f"{ASKING[handoff.ask]}?login={quote(name)}"
 
 
 async def _adopt(call: Call, transaction: Transaction, login: VerifiedLogin, session: Session | None) -> str:
@@ -157,12 +177,15 @@ async def _new_cookie(call: Call, sid: str) -> None:
     call.cookies.append(set_cookie(call.portal.settings.session_cookie, handle))
 
 
-async def unlock_at_app(call: Call, handoff: Handoff, proof: Proof, *, browser: bytes, arrived: float) -> str:
-    """A code that carries a proof to the app's host; it counts there, in the browser of that session alone."""
+async def unlock_at_app(
+    call: Call, handoff: Handoff, proof: Proof | None, *, browser: bytes, arrived: float, said: str = ""
+) -> str:
+    """A code that carries a proof, or what the person said, to the app's host; it counts there, in the browser of that
+    session alone."""
     session = await call.session()
-    if session is not None and session.sid == handoff.sid:
+    if proof is not None and session is not None and session.sid == handoff.sid:
         await _new_cookie(call, session.sid)
-    unlock = Unlock(handoff.route, handoff.rule, handoff.request, proof)
+    unlock = Unlock(handoff.route, handoff.rule, handoff.request, proof, said)
     return await _issue(call, handoff, handoff.sid, browser=browser, arrived=arrived, unlock=unlock)
 
 

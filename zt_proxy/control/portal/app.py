@@ -10,15 +10,31 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from zt_proxy.control.approvals.manager import Approvals
 from zt_proxy.control.devices.mail import Outbox
 from zt_proxy.control.devices.store import KnownDevices
 from zt_proxy.control.factors.manager import Factors
 from zt_proxy.control.identity.turns import InTurn, Turns, WaitingRoom
 from zt_proxy.control.identity.types import IdentityProvider
-from zt_proxy.control.portal import confirm, enrol, home, kept, me, provider_logout, sign_in, sign_out, state, step_up
+from zt_proxy.control.portal import (
+    approval,
+    break_glass,
+    confirm,
+    enrol,
+    home,
+    kept,
+    me,
+    provider_logout,
+    sign_in,
+    sign_out,
+    state,
+    step_up,
+    why,
+)
+from zt_proxy.control.portal import approvals as approvals_
 from zt_proxy.control.portal import devices as devices_
 from zt_proxy.control.portal.answers import failure, problem
-from zt_proxy.control.portal.call import Call, Portal, PortalVerifier
+from zt_proxy.control.portal.call import Call, Locked, Portal, PortalVerifier
 from zt_proxy.control.risk.judge import Judge
 from zt_proxy.control.session.manager import SessionManager
 from zt_proxy.control.settings import ControlSettings
@@ -61,6 +77,10 @@ PORTAL_HOST: Mapping[str, Mapping[str, Endpoint]] = {
     "/.zt/enrol/codes": {"POST": enrol.codes},
     "/.zt/enrol/done": {"POST": enrol.done},
     "/.zt/portal.js": {"GET": confirm.script},
+    "/.zt/why": {"GET": why.ask, "POST": why.say},
+    "/.zt/approval": {"GET": approval.wait, "POST": approval.ask},
+    "/.zt/approvals": {"GET": approvals_.approvals, "POST": approvals_.decide},
+    "/.zt/break-glass": {"GET": break_glass.ask, "POST": break_glass.change},
 }
 APP_HOST: Mapping[str, Mapping[str, Endpoint]] = {
     "/.zt/resume": {"GET": step_up.resume},
@@ -87,6 +107,8 @@ def build_portal(
     devices: KnownDevices,
     outbox: Outbox,
     judge: Judge,
+    approvals: Approvals,
+    locks: Locked,
 ) -> web.Application:
     """The application; whoever calls this runs it on `settings.socket`."""
     room = WaitingRoom(settings.logins_waiting)
@@ -102,6 +124,8 @@ def build_portal(
         devices=devices,
         outbox=outbox,
         judge=judge,
+        approvals=approvals,
+        locks=locks,
     )
 
     async def entry(request: web.Request) -> web.StreamResponse:

@@ -6,6 +6,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from zt_proxy.control.approvals.manager import Approvals
+from zt_proxy.control.approvals.types import Rules
 from zt_proxy.control.devices.mail import Outbox
 from zt_proxy.control.devices.store import KnownDevices
 from zt_proxy.control.factors.manager import Factors
@@ -32,6 +34,14 @@ class PortalVerifier(Protocol):
         ...
 
 
+class Locked(Protocol):
+    """Tells of locks on people."""
+
+    def on_session(self, session: Session) -> bool:
+        """Whether a lock on this person, session or device is in force."""
+        ...
+
+
 class Portal:
     """Everything an endpoint may use."""
 
@@ -49,6 +59,8 @@ class Portal:
         devices: KnownDevices,
         outbox: Outbox,
         judge: Judge,
+        approvals: Approvals,
+        locks: Locked,
     ) -> None:
         self.settings = settings
         self.sessions = sessions
@@ -63,6 +75,9 @@ class Portal:
         self.devices = devices
         self.outbox = outbox
         self.judge = judge
+        self.approvals = approvals
+        self.locks = locks
+        self.approvers: Rules = {(each.route, each.rule): each.approve for each in settings.approvals}
         self.loops = LoopGuard(clock)
         self.logout_guard = LogoutGuard()
 

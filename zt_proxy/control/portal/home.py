@@ -4,6 +4,7 @@ import msgspec
 from aiohttp import web
 
 from zt_proxy.control.portal.answers import json_answer, page
+from zt_proxy.control.portal.approvals import counts
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.choose import choice
 from zt_proxy.control.portal.sign_in import navigation_only
@@ -23,9 +24,12 @@ async def home(call: Call) -> web.StreamResponse:
     now = portal.clock.now()
     portal.sessions.activity(session.sid, now)
     provider = portal.providers.get(session.principal.provider)
+    waiting, asked = counts(call, session)
     return page(
         call,
         "home.html",
+        waiting=waiting,
+        asked=asked,
         who=who(session),
         email=session.principal.email,
         apps=[(", ".join(app.route_names), app.host, app.origin + "/") for app in portal.settings.apps.values()],

@@ -4,22 +4,24 @@ Everything is a plain form with a token bound to this browser's session. What is
 person's own; what is somebody else's does not exist. What weakens the account needs a fresh proof.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import structlog
 from aiohttp import web
 
 from zt_proxy.control.devices.store import Device
-from zt_proxy.control.devices.times import machine, since, until, written
+from zt_proxy.control.devices.times import When, ahead, before
 from zt_proxy.control.factors.types import Factor, FactorKind, Person
 from zt_proxy.control.portal import adopt
+from zt_proxy.control.portal.acting import acting, is_fresh
 from zt_proxy.control.portal.answers import page, redirect
+from zt_proxy.control.portal.approvals import counts
+from zt_proxy.control.portal.break_glass import may_break
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.choose import choice
 from zt_proxy.control.portal.confirm import SCRIPT_URL
 from zt_proxy.control.portal.cookies import clear_cookie
-from zt_proxy.control.portal.forms import check_token, form_token, read_form, refuse_foreign
+from zt_proxy.control.portal.forms import form_token
 from zt_proxy.control.portal.sign_in import navigation_only
 from zt_proxy.control.portal.sign_out import origin_of, provider_logout, who
 from zt_proxy.control.session.directory import Listed
@@ -28,10 +30,6 @@ from zt_proxy.core.session import Level, Session
 
 ME = "/.zt/me"
 CONFIRM = "/.zt/confirm?for=me"
-FRESH = 300.0
-"""Seconds for which a proof lets its person remove factors and make new recovery codes.
-
-It has to be as strong as one that adds a factor: who may take the passkey away with less would add their own next."""
 
 DONE = {
     "ended": "That session has ended.",
@@ -68,14 +66,6 @@ _KINDS = {
 log = structlog.get_logger(__name__)
 
 _LASTING = (FactorKind.PASSKEY, FactorKind.TOTP)
-
-
-class When(NamedTuple):
-    """A moment: for `<time datetime>`, for its title, and in words."""
-
-    machine: str
-    written: str
-    words: str
 
 
 class SessionRow(NamedTuple):
@@ -122,6 +112,7 @@ async def me(call: Call) -> web.StreamResponse:
     person = Person.of(session.principal)
     factors = await portal.factors.of(person)
     provider = portal.providers.get(session.principal.provider)
+    waiting, asked = counts(call, session)
     proof = adopt.portal_proof(call, session) or session.proved()
     idle_end = min(now + session.idle_timeout, session.absolute_deadline)
     url = await provider_logout(call, session)
@@ -136,15 +127,19 @@ async def me(call: Call) -> web.StreamResponse:
         provider=provider.display_name if provider is not None else session.principal.provider,
         groups=sorted(session.principal.groups),
         level=_LEVELS[proof.level],
-        proved=_before(proof.at, now) if proof.at else None,
+        proved=before(proof.at, now) if proof.at else None,
         methods=[_METHODS[each] for each in session.amr if each in _METHODS],
-        idle=_ahead(idle_end, now),
-        end=_ahead(session.absolute_deadline, now),
+        idle=ahead(idle_end, now),
+        end=ahead(session.absolute_deadline, now),
         sessions=await _sessions(call, session, now),
         devices=await _devices(call, person, now),
         factors=[_factor(each, factors, now) for each in factors],
         own_factors=bool(factors) or not portal.settings.factors.accept.isdisjoint({"passkey", "totp"}),
-        fresh=await _fresh(call, session),
+        fresh=await is_fresh(call, session),
+        waiting=waiting,
+        asked=asked,
+        broken=ahead(session.break_glass, now) if session.break_glass > now else None,
+        may_break=may_break(call, session),
         confirm=CONFIRM,
         token=form_token(call),
         done=DONE.get(call.query().get("done", ""), ""),
@@ -153,7 +148,7 @@ async def me(call: Call) -> web.StreamResponse:
 
 async def end(call: Call) -> web.StreamResponse:
     """POST /.zt/me/end: one session of the person's own. Raises ClientError(SESSION_UNKNOWN, 404) for any other."""
-    session, form = await _acting(call)
+    session, form = await acting(call, ME)
     sid = form.get("sid", "")
     if sid == session.sid:
         return redirect(call, "/.zt/sign-out")
@@ -165,7 +160,7 @@ async def end(call: Call) -> web.StreamResponse:
 
 async def end_all(call: Call) -> web.StreamResponse:
     """POST /.zt/me/end-all: every session of the person, this one last seen at the provider's own logout."""
-    session, _ = await _acting(call)
+    session, _ = await acting(call, ME)
     url = await provider_logout(call, session)
     await call.portal.sessions.end_subject(session.principal.issuer, session.principal.subject, "signed-out")
     browser = call.browser()
@@ -177,14 +172,14 @@ async def end_all(call: Call) -> web.StreamResponse:
 
 async def forget_device(call: Call) -> web.StreamResponse:
     """POST /.zt/me/device: the person gets mail when it comes again. One that is gone already is fine."""
-    session, form = await _acting(call)
+    session, form = await acting(call, ME)
     await call.portal.devices.forget(Person.of(session.principal), form.get("id", ""))
     return redirect(call, f"{ME}?done=forgotten")
 
 
 async def rename(call: Call) -> web.StreamResponse:
     """POST /.zt/me/rename: another name for a factor. Raises ClientError(FACTOR_UNKNOWN, 404)."""
-    session, form = await _acting(call)
+    session, form = await acting(call, ME)
     await call.portal.factors.rename(Person.of(session.principal), form.get("id", ""), form.get("name", ""))
     return redirect(call, f"{ME}?done=renamed")
 
@@ -194,8 +189,8 @@ async def remove(call: Call) -> web.StreamResponse:
 
     Raises ClientError(FACTOR_UNKNOWN, 404 or FACTOR_LAST, 409), UnavailableError(RECORD_UNAVAILABLE).
     """
-    session, form = await _acting(call)
-    if not await _fresh(call, session):
+    session, form = await acting(call, ME)
+    if not await is_fresh(call, session):
         return redirect(call, CONFIRM)
     person, factor = Person.of(session.principal), form.get("id", "")
     if factor not in {each.id for each in await call.portal.factors.of(person)}:
@@ -210,8 +205,8 @@ async def codes(call: Call) -> web.StreamResponse:
 
     Raises ClientError(FACTOR_NOT_ACCEPTED or FACTOR_UNKNOWN), UnavailableError(RECORD_UNAVAILABLE).
     """
-    session, _ = await _acting(call)
-    if not await _fresh(call, session):
+    session, _ = await acting(call, ME)
+    if not await is_fresh(call, session):
         return redirect(call, CONFIRM)
     await _note(call, session, "new-recovery-codes", "")
     made = await call.portal.factors.new_recovery_codes(Person.of(session.principal))
@@ -226,31 +221,6 @@ async def codes(call: Call) -> web.StreamResponse:
         who=who(session),
         host="",
     )
-
-
-async def _acting(call: Call) -> tuple[Session, Mapping[str, str]]:
-    """Whose form this is, and what is in it.
-
-    Raises ClientError: CROSS_ORIGIN for another page's or another session's form, LOGIN_REQUIRED without a session,
-    MALFORMED, BODY_TOO_LARGE.
-    """
-    refuse_foreign(call, ME)
-    form = await read_form(call)
-    session = await call.session()
-    if session is None:
-        call.retry = ("Sign in", ME)
-        raise ClientError(Reason.LOGIN_REQUIRED, "no session at the portal", status=401)
-    check_token(call, form, ME)
-    call.retry = ("Back", ME)
-    call.portal.sessions.activity(session.sid, call.portal.clock.now())
-    return session, form
-
-
-async def _fresh(call: Call, session: Session) -> bool:
-    proof = adopt.portal_proof(call, session)
-    if proof is None or call.portal.clock.now() - proof.at > FRESH:
-        return False
-    return proof.level >= max(Level.MULTI, await call.portal.factors.enrolment_level(Person.of(session.principal)))
 
 
 async def _note(call: Call, session: Session, action: str, factor: str) -> None:
@@ -281,8 +251,8 @@ async def _sessions(call: Call, session: Session, now: float) -> list[SessionRow
                 here=each.sid == session.sid,
                 device=each.device or "A browser",
                 address=each.address,
-                started=_before(each.created, now),
-                seen=_before(each.last_activity, now),
+                started=before(each.created, now),
+                seen=before(each.last_activity, now),
                 hosts=tuple(sorted(names)),
             )
         )
@@ -299,7 +269,7 @@ async def _devices(call: Call, person: Person, now: float) -> list[DeviceRow] | 
 
 
 def _device(device: Device, now: float) -> DeviceRow:
-    first, last = _before(device.first_seen, now), _before(device.last_seen, now)
+    first, last = before(device.first_seen, now), before(device.last_seen, now)
     return DeviceRow(device.id, device.label, device.address, first, last)
 
 
@@ -309,18 +279,10 @@ def _factor(factor: Factor, every: tuple[Factor, ...], now: float) -> FactorRow:
         id=factor.id,
         kind=_KINDS[factor.kind],
         name=factor.name,
-        added=_before(factor.created, now),
-        used=_before(factor.last_used, now) if factor.last_used is not None else None,
+        added=before(factor.created, now),
+        used=before(factor.last_used, now) if factor.last_used is not None else None,
         remaining=factor.remaining if factor.kind is FactorKind.RECOVERY else None,
         usable=factor.usable,
         disabled=factor.disabled,
         last=lasting == [factor.id],
     )
-
-
-def _before(at: float, now: float) -> When:
-    return When(machine(at), written(at), since(at, now))
-
-
-def _ahead(at: float, now: float) -> When:
-    return When(machine(at), written(at), until(at, now))

@@ -84,7 +84,7 @@ async def _half_question(call: Call, name: str) -> "HalfQuestion":
 
 def _step_up_question(call: Call, text: str, session: Session | None) -> "StepUpQuestion":
     handoff = open_handoff(call.portal.ring, text, call.portal.clock.now())
-    if handoff.purpose is not Purpose.REAUTH:
+    if handoff.purpose is not Purpose.REAUTH or handoff.ask:
         raise ClientError(Reason.HANDOFF_INVALID, "the link is for something else")
     if session is None or session.sid != handoff.sid:
         call.retry = ("Start again", "/.zt/sign-in?to=" + quote(text))

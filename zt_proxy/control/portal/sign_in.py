@@ -11,7 +11,7 @@ from aiohttp import web
 
 from zt_proxy.control.factors.types import Person
 from zt_proxy.control.identity.types import IdentityProvider, LoginRefused
-from zt_proxy.control.portal.adopt import admit, ensure_browser, hand_over, own_level, stepped_up
+from zt_proxy.control.portal.adopt import ASKING, admit, ensure_browser, hand_over, own_level, stepped_up
 from zt_proxy.control.portal.answers import check_target, redirect
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.choose import address_in, choice, choose, displaced, of_the_right_provider
@@ -55,10 +55,13 @@ async def _step_up(
 ) -> web.StreamResponse:
     """To the factors of who is signed in here, else to the provider of the session that it is for, whatever the link
     says (FIELD 13). A provider that is to say only who this is, is not asked for a fresh proof: some cannot."""
+    here = session is not None and session.sid == record.sid
+    if handoff.ask in ASKING and here:
+        return redirect(call, f"{ASKING[handoff.ask]}?{urlencode({'to': query['to']})}")
     factors = await call.portal.factors.of(Person.of(record.principal))
     own = any(factor.usable and factor.level >= handoff.level for factor in factors)
-    asked = "with" in query
-    if own and not asked and session is not None and session.sid == record.sid:
+    asked = "with" in query or bool(handoff.ask)  # who is to be asked something proves here who they are first
+    if own and not asked and here:
         return redirect(call, "/.zt/confirm?" + urlencode({"to": query["to"]}))
     provider = call.portal.providers.get(record.principal.provider)
     if provider is None:

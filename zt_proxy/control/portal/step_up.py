@@ -14,10 +14,11 @@ from zt_proxy.control.portal import kept
 from zt_proxy.control.portal.answers import check_target, redirect
 from zt_proxy.control.portal.call import Call
 from zt_proxy.control.portal.cookies import set_cookie
-from zt_proxy.control.session.logins import Passage
+from zt_proxy.control.risk.judge import person_line
+from zt_proxy.control.session.logins import Passage, Unlock
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.handoff import Handoff, Purpose, open_handoff, seal_handoff
-from zt_proxy.core.session import Session
+from zt_proxy.core.session import Session, unlock_key
 
 CONFIRMED = "/.zt/confirmed"
 """Last page of the small window: tells the page that opened it, and closes."""
@@ -87,10 +88,29 @@ async def _unlock(call: Call, passage: Passage, session: Session | None) -> web.
     if session.sid != passage.sid:
         raise ClientError(Reason.LOGIN_OTHER_BROWSER, "the proof is for another session", status=403)
     await _new_cookie(call, session.sid)  # first: what is proved now is nothing for a copy of the old one
-    await call.portal.sessions.unlock(session.sid, unlock.route, unlock.rule, unlock.proof, unlock.request)
+    if unlock.proof is not None:
+        await call.portal.sessions.unlock(session.sid, unlock.route, unlock.rule, unlock.proof, unlock.request)
+    elif unlock.said:
+        await _justify(call, session, unlock)
     if passage.kept:
         return await kept.page(call, passage.kept, session.sid, target)
     return redirect(call, target)
+
+
+async def _justify(call: Call, session: Session, unlock: Unlock) -> None:
+    """What the person said counts from here on, and is on record before. Raises UnavailableError."""
+    await call.portal.sessions.note(
+        "justified",
+        sid=session.sid,
+        request_id=call.request_id,
+        **person_line(session.principal),
+        client=call.client,
+        host=call.host,
+        route=unlock.route,
+        rule=unlock.rule,
+        justification=unlock.said,
+    )
+    await call.portal.sessions.grants.justify(session.sid, unlock_key(unlock.route, unlock.rule), unlock.said)
 
 
 async def _new_cookie(call: Call, sid: str) -> None:

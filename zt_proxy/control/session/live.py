@@ -44,4 +44,7 @@ class Live:
             address=record.arrival.address,
             agent=record.arrival.agent,
             risk=record.risk,
+            justified=record.justified,
+            approved=record.approved,
+            break_glass=record.break_glass,
         )

@@ -64,12 +64,14 @@ class HalfLogin(msgspec.Struct, frozen=True):
 
 
 class Unlock(msgspec.Struct, frozen=True):
-    """A step-up on its way to an app's host, see `SessionManager.unlock`."""
+    """What opens a rule on its way to an app's host: a proof (see `SessionManager.unlock`), or what the person said
+    when asked why. With neither it only leads back there: what was asked for is in the session already."""
 
     route: str
     rule: str
     request: str
-    proof: Proof
+    proof: Proof | None
+    said: str = ""
 
 
 class Passage(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ Every change that a worker may not miss is committed with a rising number and th
 store cannot commit the end of a session, the session is dead all the same in this process, and `sweep` tries again.
 
 It is one file, past the usual length: all of it reads and changes the same memory of live sessions under one lock. What
-has memory of its own is beside it: `cap`, `ending`, `floor`, `forms`, `logins`, `provider_side`.
+has memory of its own is beside it: `cap`, `ending`, `floor`, `forms`, `grants`, `logins`, `provider_side`.
 """
 
 import secrets
@@ -26,6 +26,7 @@ from zt_proxy.control.session.directory import Listed, SessionDirectory
 from zt_proxy.control.session.ending import Changes, Endings
 from zt_proxy.control.session.floor import Floor
 from zt_proxy.control.session.forms import KeptForms
+from zt_proxy.control.session.grants import Grants
 from zt_proxy.control.session.live import Live
 from zt_proxy.control.session.logins import PendingLogins
 from zt_proxy.control.session.provider_side import ProviderSide
@@ -98,6 +99,8 @@ class SessionManager:
         self.forms = KeptForms(store, store_ring, clock)
         self.at_provider = ProviderSide(self, store, self._live, self._changes, store_ring, clock)
         """What providers say of sessions after the sign-in."""
+        self.grants = Grants(self, store, self._live, self._changes, store_ring)
+        """What people say, and agree to, that opens a rule."""
         self.cap = Cap(self)
         self._floor = Floor()
         self.note: Note = unrecorded

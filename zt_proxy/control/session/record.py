@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 
 from zt_proxy.core.keys import KeyRing, Secret
-from zt_proxy.core.session import Level, Principal, Proof, Risk
+from zt_proxy.core.session import Approval, Level, Principal, Proof, Risk
 
 PURPOSE = "session-record"
 PROOFS = 256
 """Step-ups that a session remembers: proofs that are good once have the path of a request in their key."""
+GRANTS = 64
+"""Justifications that a session remembers, and approvals likewise: the newest."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -57,6 +59,12 @@ class SessionRecord(msgspec.Struct, frozen=True):
     arrival: Arrival = NOWHERE
     risk: Risk | None = None
     """As it was assessed last."""
+    justified: Mapping[str, str] = {}
+    """See `Session.justified`."""
+    approved: Mapping[str, Approval] = {}
+    """See `Session.approved`."""
+    break_glass: float = 0.0
+    """See `Session.break_glass`."""
 
     def unlocked(self, key: str, proof: Proof) -> "SessionRecord":
         """With one more proof; at most `PROOFS` are kept, the newest.
@@ -68,6 +76,16 @@ class SessionRecord(msgspec.Struct, frozen=True):
             proof = known
         proofs = sorted({**self.proofs, key: proof}.items(), key=lambda each: each[1].at)
         return msgspec.structs.replace(self, proofs=dict(proofs[-PROOFS:]))
+
+    def said(self, key: str, text: str) -> "SessionRecord":
+        """With what the person says when asked why; what they say last counts."""
+        kept = {name: each for name, each in self.justified.items() if name != key}
+        return msgspec.structs.replace(self, justified=dict([*kept.items(), (key, text)][-GRANTS:]))
+
+    def agreed(self, key: str, approval: Approval) -> "SessionRecord":
+        """With somebody's approval, in place of an earlier one for the same."""
+        kept = {name: each for name, each in self.approved.items() if name != key}
+        return msgspec.structs.replace(self, approved=dict([*kept.items(), (key, approval)][-GRANTS:]))
 
     def spent(self, key: str) -> "SessionRecord":
         """Without the proof of this key."""

@@ -21,7 +21,7 @@
   const LARGE = 1 << 20; // bytes: asked for ahead instead of being sent twice
   const GESTURE = 5000; // ms a gesture counts where the browser does not say (HTML: transient activation)
   const UNATTENDED = 10000; // ms after the last gesture from which an unsafe request is an autosave
-  const NOTE_FOR = 120000, PROMPT_FOR = 600000, POLL = 1500, STALE = 480000;
+  const NOTE_FOR = 120000, POLL = 1500, STALE = 480000;
   const clock = () => performance.now();
   const safe = (method) => /^(GET|HEAD|OPTIONS)$/i.test(method);
   const listen = (target, types, use, options) => types.forEach((type) => target.addEventListener(type, use, options));
@@ -74,7 +74,23 @@
 
   // ---- 2 what is asked
 
-  /** The value of ZT-Challenge as {kind, url, level, scope, once, method, at}; null when it is none that we follow. */
+  /** What is asked, in words: a proof, a reason, or that somebody else agrees. */
+  const WORDS = {
+    proof: {
+      title: 'Confirm it is you', until: 'you confirm that it is you', go: 'Confirm', wait: 600000,
+      here: 'Finish there, or confirm here.', goHere: 'Confirm here', again: 'needs another proof than the one you just gave. Please try again.',
+    },
+    justify: {
+      title: 'Say why', until: 'you say why', go: 'Say why', wait: 600000,
+      here: 'Finish there, or say it here.', goHere: 'Say it here', again: 'still wants to know why. Please try again.',
+    },
+    approve: {
+      title: 'Somebody else has to agree', until: 'somebody else agrees', go: 'Ask for it', wait: 1800000,
+      here: 'Wait there, or ask here.', goHere: 'Ask here', again: 'still waits for somebody to agree.',
+    },
+  };
+
+  /** The value of ZT-Challenge as {kind, url, level, scope, once, method, ask, at}; null when it is none that we follow. */
   const readChallenge = (header) => {
     const found = /^\s*(step-up|login)\s*;(.*)$/i.exec(header ?? '');
     if (!found) return null;
@@ -83,7 +99,7 @@
     let url;
     try { url = new URL(given.url, location.origin); } catch { return null; }
     if (url.origin !== location.origin || !url.pathname.startsWith(OWN)) return null; // never anywhere else
-    return { kind: found[1].toLowerCase(), url, level: given.level ?? '', scope: given.scope ?? '', once: given.once === '?1', method: given.method ?? '', at: clock() };
+    return { kind: found[1].toLowerCase(), url, level: given.level ?? '', scope: given.scope ?? '', once: given.once === '?1', method: given.method ?? '', ask: Object.hasOwn(WORDS, given.ask ?? '') ? given.ask : 'proof', at: clock() };
   };
 
   /** The challenge of a 401, given what reads its headers. One that says that the session is over is taken note of. */
@@ -283,10 +299,12 @@ dialog:focus-visible{outline:none}
       this.end = new AbortController();
     }
 
+    get words() { return WORDS[this.challenge.ask] ?? WORDS.proof; }
+
     note() {
       this.card = new Card('corner', () => this.finish(false));
-      this.card.say('Your last change is waiting', `${HOST} keeps it until you confirm that it is you.`,
-        ['Not now', () => this.finish(false)], ['Confirm', () => this.raise()]);
+      this.card.say('Your last change is waiting', `${HOST} keeps it until ${this.words.until}.`,
+        ['Not now', () => this.finish(false)], [this.words.go, () => this.raise()]);
       this.timer = setTimeout(() => this.finish(false), NOTE_FOR);
     }
 
@@ -296,7 +314,7 @@ dialog:focus-visible{outline:none}
       this.raised = true;
       clearTimeout(this.timer);
       this.card?.remove();
-      this.timer = setTimeout(() => this.finish(false), PROMPT_FOR);
+      this.timer = setTimeout(() => this.finish(false), this.words.wait);
       if (current) line.push(this); else this.begin();
     }
 
@@ -332,13 +350,14 @@ dialog:focus-visible{outline:none}
 
     view(state) {
       if (!this.card?.open) this.card = new Card('modal', () => this.finish(false));
+      const { title, here, goHere, again } = this.words;
       const words = {
         opened: [`Finish in the window that just opened. ${HOST} then goes on by itself.`, 'Open it again'],
-        refused: [`${HOST} asks for this before it goes on. Nothing you entered is lost.`, 'Confirm it is you'],
-        elsewhere: [`You are being asked already, in another tab of ${HOST}. Finish there, or confirm here.`, 'Confirm here'],
-        again: [`${HOST} needs another proof than the one you just gave. Please try again.`, 'Try again'],
+        refused: [`${HOST} asks for this before it goes on. Nothing you entered is lost.`, title],
+        elsewhere: [`You are being asked already, in another tab of ${HOST}. ${here}`, goHere],
+        again: [`${HOST} ${again}`, 'Try again'],
       }[state];
-      this.card.say('Confirm it is you', words[0], ['Cancel', () => this.finish(false)], [words[1], () => this.launch(), state === 'opened']);
+      this.card.say(title, words[0], ['Cancel', () => this.finish(false)], [words[1], () => this.launch(), state === 'opened']);
     }
 
     /** `opener` and `closed` say nothing where a page on the way isolates itself (COOP): so the proxy is asked. */

@@ -140,7 +140,7 @@ class Detours:
         """Hand the form to the portal, which keeps it and sends the browser to where it can prove what is missing."""
         gateway = self._gateway
         assert x.target is not None
-        about = About(route, x.head.method, x.target.path)
+        about = About(route, x.head.method, x.target.path, x.act)
         handoff = gateway.responder.handoff(x, decision, about, x.target.wire(), x.cookie)
         sid = x.session.session.sid if x.session is not None else None
         identity = gateway.signer.portal_header(host=x.host, client=x.client, sid=sid, request_id=x.request_id)

@@ -23,7 +23,7 @@ from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError, ZtError
 from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.session import Level, Machine, Session, unlock_key
-from zt_proxy.core.types import Act, ChallengeKind, Decision, Effect, Obligations
+from zt_proxy.core.types import ASKED_OF_PEOPLE, Act, ChallengeKind, Decision, Effect, Obligations
 from zt_proxy.link.messages import ControlLink
 from zt_proxy.link.records import Circumstances
 from zt_proxy.policy.spec import Limit
@@ -63,6 +63,9 @@ WS_VERSION = int(Kind.WS_VERSION)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PORTAL_BODY_LIMIT = 64 * 1024
 INTERNAL = Decision(Effect.ALLOW, Reason.INTERNAL)
+
+PLACES = 5.0
+"""Seconds between looks whether the databases of places have changed."""
 
 log = structlog.get_logger("zt_proxy.gateway")
 
@@ -109,10 +112,18 @@ class Gateway:
         self._id_prefix = secrets.token_hex(6).encode()
         self._count = 0
         self._locator = Locator(routes, settings.trusted_proxies)
+        self._look_at = 0.0
         self.allowances = Allowances(_limits(settings), settings.rate_shares)
         self._detours = Detours(self)
         self._messages = Messages(self)
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def sweep(self, now: float) -> None:
+        """Four times a second; `now` is monotonic seconds. What is remembered of addresses follows their databases."""
+        if now >= self._look_at:
+            self._look_at = now + PLACES
+            if self.witness.refresh():
+                self._locator.forget()
 
     def begin(self, connection: Downstream, head: RequestHead) -> Exchange:
         """A request's head arrived: give it a name, and send it on its way with `handle`."""
@@ -206,7 +217,7 @@ class Gateway:
         self.record(x, route.name, decision)
         if decision.effect is Effect.ALLOW:
             self._forward(x, route, Permitted(decision))
-        elif decision.challenge is ChallengeKind.REAUTH and self._detours.may_keep(x):
+        elif decision.challenge in ASKED_OF_PEOPLE and self._detours.may_keep(x):
             self._detours.keep(x, route, decision)
         else:
             self.responder.decline(x, decision)
@@ -546,6 +557,13 @@ class Gateway:
         self.recorder.decision(x.id, self.clock.now(), x.target.path, circumstances, "websocket-message")
         self.metrics.decision(decision.reason)
 
+    def at_new_route(self, x: Exchange, route: Route) -> None:
+        """A reload put another route in place of this request's: its profile says what it means now. Where that stands
+        in a body, one that has gone on keeps what it meant when it was decided."""
+        before = x.act
+        if self.witness.understand(x, route) is not None and x.relay is not None:
+            x.act = before
+
     def still_allowed(self, x: Exchange) -> Reason | None:
         """Decide an open stream again. None: it may go on; else why not."""
         if self.locks:
@@ -570,10 +588,12 @@ class Gateway:
         facts = self.witness.facts(x, route, principal, session, now=now)
         decision = route.policy.decide(facts)
         if decision.effect is Effect.ALLOW:
+            if route.masking is not None and not x.masks and route.masking.masks_for(facts, decision.obligations):
+                return Reason.ANSWER_NOT_INSPECTABLE  # opened for a reader who saw everything, and does no more
             return None
         spent = opened.level if opened.once else Level.SINGLE
-        if decision.challenge is ChallengeKind.REAUTH and route.policy.allows_at_any_age(facts, spent):
-            return None  # a proof that grew old, or was spent, ends no stream that was opened with it
+        if decision.challenge in ASKED_OF_PEOPLE and route.policy.allows_at_any_age(facts, spent):
+            return None  # a proof that grew old, or was spent, ends no stream that was opened with it; an approval does
         return decision.reason
 
     # ---- 12 finally ----

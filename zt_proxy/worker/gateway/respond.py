@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import replace
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, ZtError
@@ -18,7 +19,7 @@ from zt_proxy.core.handoff import Handoff, Purpose, seal_handoff
 from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.keys import KeyRing
 from zt_proxy.core.session import Level, request_of, unlock_key
-from zt_proxy.core.types import NO_ACT, Act, ChallengeKind, Decision
+from zt_proxy.core.types import ASKED_OF_PEOPLE, NO_ACT, Act, ChallengeKind, Decision
 from zt_proxy.pages.denial import PAGE_HEADERS, denial_page
 from zt_proxy.pages.texts import text_of
 from zt_proxy.worker.gateway import browser, places
@@ -44,7 +45,19 @@ DRAINED = 64 * 1024
 """Bytes of an unread body that are read and thrown away, so that the connection can be kept."""
 ENDED = frozenset((Reason.SESSION_UNKNOWN, Reason.SESSION_EXPIRED, Reason.SESSION_IDLE, Reason.SESSION_DISPLACED))
 """Why a session that was there is not there any more."""
+LONGEST_PATH, LONGEST_OBJECT = 512, 200
+"""Characters of a path and of an object's name that a person sees who is asked something about a request."""
 NOT_KEPT = "Your form was not sent. Confirm that it is you, then go back to it and send it again."
+_NOT_KEPT = {
+    Reason.JUSTIFICATION_REQUIRED: "Your form was not sent. Say why, then go back to it and send it again.",
+    Reason.APPROVAL_REQUIRED: "Your form was not sent. When somebody has agreed, go back to it and send it again.",
+}
+_WAYS = {
+    Reason.JUSTIFICATION_REQUIRED: "Say why",
+    Reason.APPROVAL_REQUIRED: "Ask somebody to agree",
+}
+"""What the way in is called where it is no proof that is missing."""
+_ASKS = frozenset({ChallengeKind.JUSTIFY, ChallengeKind.APPROVE})
 PROBLEM_TYPE = "https://zt-proxy.dev/reasons#"
 
 _PAGE_LINES = b"".join(b"%b: %b\r\n" % header for header in PAGE_HEADERS)
@@ -111,7 +124,7 @@ class Responder:
         """Answer a decision that is not an allow. `about`: it was about another request than the exchange's own."""
         challenge = decision.challenge
         if about is None and x.route is not None and x.target is not None:
-            about = About(x.route, x.head.method, x.target.path)
+            about = About(x.route, x.head.method, x.target.path, x.act)
         navigation = browser.is_navigation(x.head)
         if challenge is None:
             self._no(x, 403, decision.reason, decision.rule, [])
@@ -119,7 +132,7 @@ class Responder:
             self._no(x, 403, decision.reason, decision.rule, [self._bearer("insufficient_user_authentication")])
         elif navigation and x.head.method in SAFE_METHODS:
             self._redirect(x, decision)
-        elif challenge is ChallengeKind.REAUTH:
+        elif challenge in ASKED_OF_PEOPLE:
             self._step_up(x, decision, about)
         elif x.head.websocket and decision.reason in ENDED and not is_machine(x):
             self._close_socket(x, decision.reason)
@@ -191,7 +204,8 @@ class Responder:
         `cookie` stands for the browser. For a step-up it is the session's own: whatever else this browser is asked at
         the same time neither changes that nor is changed by it (FIELD 8).
         """
-        reauth = decision.challenge is ChallengeKind.REAUTH
+        reauth = decision.challenge in ASKED_OF_PEOPLE
+        ask = _asks(decision)
         settings = about.route.settings
         handoff = Handoff(
             purpose=Purpose.REAUTH if reauth else Purpose.LOGIN,
@@ -209,6 +223,16 @@ class Responder:
             level=decision.level,
             request=request_of(about.method, about.path) if decision.once else "",
         )
+        if ask:
+            act = about.act
+            handoff = replace(
+                handoff,
+                ask=ask,
+                method=about.method.decode("ascii"),
+                path=_cut(about.path.decode("ascii"), LONGEST_PATH),
+                action=act.action.value if act.action is not None else "",
+                object=_cut(f"{act.kind}:{act.object}", LONGEST_OBJECT) if act.object else "",
+            )
         return seal_handoff(self._ring, handoff)
 
     # ---- ways to say no ----
@@ -230,14 +254,17 @@ class Responder:
         if browser.may_prompt(x.head):
             fresh = f"; max-age={age}" if age is not None else ""
             once = "?1" if decision.once else "?0"
-            scope = hashlib.sha256(unlock_key(about.route.name, decision.rule).encode()).hexdigest()[:16]
+            ask = _asks(decision)
+            key = unlock_key(about.route.name, decision.rule, ask)  # one rule may ask for several things in a row
+            scope = hashlib.sha256(key.encode()).hexdigest()[:16]
             about_what = f'method="{about.method.decode("ascii")}"; scope="{scope}"'
-            value = f'step-up; url="{path}"; level="{decision.level.word}"{fresh}; once={once}; {about_what}'
+            asking = f'; ask="{ask}"' if ask else ""
+            value = f'step-up; url="{path}"; level="{decision.level.word}"{fresh}; once={once}; {about_what}{asking}'
             headers.append((b"zt-challenge", value.encode()))
         missing = Missing(
             f"{self._portal.origin}/.zt/sign-in?to={sealed}", f"https://{x.host}{path}", decision.level.word, age
         )
-        note = NOT_KEPT if x.head.method == b"POST" and x.head.has_body else ""
+        note = _NOT_KEPT.get(decision.reason, NOT_KEPT) if x.head.method == b"POST" and x.head.has_body else ""
         self._no(x, 401, decision.reason, decision.rule, headers, missing=missing, note=note)
 
     def _close_socket(self, x: Exchange, reason: Reason) -> None:
@@ -308,7 +335,7 @@ class Responder:
     def _way_in(self, x: Exchange, reason: Reason, login_url: str) -> tuple[str, str]:
         """For a navigation that cannot be repeated by a redirect: a link that begins again with a GET."""
         if x.session is not None:
-            return ("Confirm that it is you", login_url)
+            return (_WAYS.get(reason, "Confirm that it is you"), login_url)
         path = x.route.prefix.decode("ascii") if x.route is not None else "/"
         return ("Sign in", path)
 
@@ -324,9 +351,9 @@ class Responder:
             wire = x.route.prefix
         headers: list[Header] = []
         cookie = x.cookie
-        if decision.challenge is not ChallengeKind.REAUTH:
+        if decision.challenge not in ASKED_OF_PEOPLE:
             cookie, headers = self._login_cookie_of(x)
-        about = About(x.route, x.head.method, x.target.path)
+        about = About(x.route, x.head.method, x.target.path, x.act)
         sealed = self.handoff(x, decision, about, wire, cookie)
         location = f"{self._portal.origin}/.zt/sign-in?to={quote(sealed)}"
         self._send(x, 302, [(b"location", location.encode()), *headers], _REDIRECT_LINES, b"")
@@ -366,6 +393,15 @@ class Responder:
         if head.method != b"HEAD":
             parts.append(body)
         x.connection.write(b"".join(parts))
+
+
+def _asks(decision: Decision) -> str:
+    """See `Handoff.ask`."""
+    return decision.challenge.value if decision.challenge in _ASKS and decision.challenge is not None else ""
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def is_machine(x: Exchange) -> bool:

@@ -59,6 +59,10 @@ class InternalPlace(StrEnum):
     ENROL_CODES = "/.zt/enrol/codes"
     ENROL_DONE = "/.zt/enrol/done"
     PORTAL_JS = "/.zt/portal.js"
+    WHY = "/.zt/why"
+    APPROVAL = "/.zt/approval"
+    APPROVALS = "/.zt/approvals"
+    BREAK_GLASS = "/.zt/break-glass"
     STEP_UP = "/.zt/step-up"
 
 
@@ -103,6 +107,10 @@ _ON_PORTAL = {
     InternalPlace.ENROL_CODES: (b"POST",),
     InternalPlace.ENROL_DONE: (b"POST",),
     InternalPlace.PORTAL_JS: (b"GET",),
+    InternalPlace.WHY: (b"GET", b"POST"),
+    InternalPlace.APPROVAL: (b"GET", b"POST"),
+    InternalPlace.APPROVALS: (b"GET", b"POST"),
+    InternalPlace.BREAK_GLASS: (b"GET", b"POST"),
 }
 _APP_PLACES = {place.value.encode(): (place, methods) for place, methods in _ON_APP_HOSTS.items()}
 _PORTAL_PLACES = {place.value.encode(): (place, methods) for place, methods in _ON_PORTAL.items()}
