@@ -132,7 +132,7 @@ def test_every_rule_that_init_suggests_in_a_comment_is_right_as_well(place: Path
             key="certs/site.key",
             file=Path("a.yaml"),
         )
-        commented = re.compile(r"^( +)# (?=(- |  )?(id|allow|deny|to|require|mode):)", re.MULTILINE)
+        commented = re.compile(r"^( +)# (?=(- |  )?(id|allow|deny|to|when|require|mode):)", re.MULTILINE)
         loaded = load_text(
             commented.sub(r"\1", text).replace("${env:ZT_OIDC_SECRET}", "${file:certs/secret}"), place / "a"
         )
