@@ -3,7 +3,7 @@
 import base64
 import json
 
-from tests.lab.proxy import APP, ORIGIN, Client, ProxyLab
+from tests.lab.proxy import APP, ORIGIN, Client, ProxyLab, allow
 from tests.lab.waiting import until
 from tests.lab.ws import (
     OWN_ORIGIN,
@@ -16,6 +16,7 @@ from tests.lab.ws import (
     read_frame,
     remaining_frames,
 )
+from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.types import Action, Change
 from zt_proxy.policy.profile_spec import (
     FieldTest,
@@ -26,6 +27,8 @@ from zt_proxy.policy.profile_spec import (
     ProfileSpec,
 )
 from zt_proxy.policy.spec import Audience, Limit, RequestMatch, RuleEffect, RuleSpec
+from zt_proxy.policy.spec import Test as Is
+from zt_proxy.worker.settings import MaskSpec
 
 PLATFORM = ProfileSpec(
     "platform",
@@ -220,3 +223,14 @@ async def test_the_assertion_says_what_was_allowed() -> None:
         token = proxy.upstream.seen[0].header(b"x-zt-assertion")
     part = (token or b"").decode().split(".")[1]
     assert json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["action"] == "use"
+
+
+async def test_what_a_reader_had_open_ends_when_they_may_not_see_everything_any_more() -> None:
+    mask = MaskSpec("late", ("$..iban",), applies=Is("auth_age", "at_least", (100,)))
+    clock = ManualClock()
+    async with lab_with_echo(rules=(allow(),), route={"masks": (mask,)}, clock=clock) as proxy:
+        client = await open_websocket(proxy, await proxy.sign_in())
+        await client.write(frame(TEXT, b"hello"))
+        assert await read_frame(client.reader) == Frame(TEXT, b"hello")
+        await proxy.advance(101)
+        assert close_code((await remaining_frames(client.reader))[-1]) == 4403

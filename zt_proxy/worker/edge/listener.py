@@ -245,6 +245,7 @@ class Listener:
         for route in self.gateway.routes.routes:
             route.pool.sweep(now)
         self.gateway.portal_pool.sweep(now)
+        self.gateway.sweep(now)
         if now >= self._next_recheck:
             self._next_recheck = now + self.gateway.settings.session_recheck
             streams.recheck(self.exchanges(), self.gateway)

@@ -240,6 +240,7 @@ class Worker:
         try:
             exchange.route = gateway.routes.match(exchange.host, exchange.target.path)
             exchange.way = None  # what was remembered of its head was so by the rules of before
+            gateway.at_new_route(exchange, exchange.route)
         except ClientError as error:
             if exchange.relay is not None:
                 streams.cut(exchange, error.reason)

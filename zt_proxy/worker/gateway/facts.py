@@ -33,6 +33,10 @@ class Witness:
         self._risk = risk
         self._claimed = claimed
 
+    def refresh(self) -> bool:
+        """Look whether a database of places has changed: True if another one is in use now."""
+        return self._origins.refresh()
+
     def understand(self, x: Exchange, route: Route) -> NeedsBody | None:
         """Set `x.act` and `x.origin`. NeedsBody: what the request means stands in its body; see `read`."""
         way = x.way

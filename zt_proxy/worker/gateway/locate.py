@@ -65,6 +65,11 @@ class Locator:
         if kind is not None and x.route is not None and not browser.covers_everything(head, x.target.path):
             self._remember_way(x, kind, x.route, x.target)
 
+    def forget(self) -> None:
+        """Something that ways remember is so no more."""
+        self._ways.clear()
+        self._way_bytes = 0
+
     def _find_place(self, x: Exchange, raw_host: bytes) -> tuple[Target, Route | None]:
         """Where a target leads at a host; remembered when it leads to a route."""
         raw_target = x.head.target
