@@ -15,7 +15,7 @@ NAVIGATION = b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nAccept: t
 SAME = b"Sec-Fetch-Site: same-origin\r\n"
 AT_PORTAL_ALONE = (
     "/.zt/", "/.zt", "/.zt/me", "/.zt/me/end", "/.zt/me/end-all", "/.zt/me/codes", "/.zt/not-me", "/.zt/admin", "/.zt/admin/", "/.zt/admin/users", "/.zt/enrol", "/.zt/enrolment",
-    "/.zt/passkeys", "/.zt/totp", "/.zt/approve", "/.zt/approval", "/.zt/scim/v2/Users", "/.zt/egress", "/.zt/callback",
+    "/.zt/passkeys", "/.zt/totp", "/.zt/approve", "/.zt/approval", "/.zt/approvals", "/.zt/why", "/.zt/break-glass", "/.zt/scim/v2/Users", "/.zt/egress", "/.zt/callback",
     "/.zt/sign-in", "/.zt/signed-out", "/.zt/keys", "/.zt/metrics", "/.zt/healthz", "/.zt/resume/", "/.zt/session/x",
     "/.zt/jwks.json/", "/.zt/SESSION", "/.ZT/session/../me", "/.zt//session", "/.zt/session;x", "/.zt/%73ession/me",
 )  # fmt: skip

@@ -344,8 +344,9 @@ class ProxyLab:
 
 
 def lab_route(name: str, host: str, rules: Sequence[RuleSpec], **more: Any) -> RouteSettings:
-    """A route to the lab's upstream (its port is filled in)."""
-    mode = {"case_insensitive": more["paths"].case_insensitive} if "paths" in more else {}
+    """A route to the lab's upstream (its port is filled in). `break_glass`: accounts, as in RouteRules."""
+    mode: dict[str, Any] = {"case_insensitive": more["paths"].case_insensitive} if "paths" in more else {}
+    mode["break_glass"] = more.pop("break_glass", ())
     values: dict[str, Any] = {
         "prefix": b"/",
         "upstream": UpstreamSettings("http", "127.0.0.1", 0),
