@@ -161,7 +161,7 @@ async def test_who_is_not_named_sees_nothing_and_decides_nothing(w: World) -> No
     form = {"token": page.input("token"), "id": urlsplit(waits.url).query.partition("=")[2], "answer": "approve"}
     assert (await bob.submit(page, "/.zt/approvals", form)).status == 404
     stranger = w.browser()
-    assert (await stranger.request(waits.url)).status == 404
+    assert (await stranger.request(waits.url)).status == 401
     assert (await stranger.request(AUTH + "/.zt/approvals")).status in {200, 303}
     assert (await stranger.submit(page, "/.zt/approvals", form)).status == 401
 

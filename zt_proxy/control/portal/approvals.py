@@ -5,7 +5,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from zt_proxy.control.approvals.types import Request, State, may_decide, name_of
-from zt_proxy.control.devices.times import When, ahead, before
+from zt_proxy.control.devices.times import When, ahead, before, length
 from zt_proxy.control.portal.acting import acting, is_fresh
 from zt_proxy.control.portal.answers import page, redirect
 from zt_proxy.control.portal.call import Call
@@ -38,6 +38,8 @@ class Row(NamedTuple):
     expires: When
     lasts: When | None
     """How long the approval lasts; None: there is none."""
+    covers: str
+    """How long one would last, in words; empty: the rule asks for none any more."""
 
 
 async def approvals(call: Call) -> web.StreamResponse:
@@ -54,9 +56,9 @@ async def approvals(call: Call) -> web.StreamResponse:
         "approvals.html",
         has_form=True,
         who=who(session),
-        rows=[_row(each, now) for each in waiting[:SHOWN]],
+        rows=[_row(call, each, now) for each in waiting[:SHOWN]],
         more=max(0, len(waiting) - SHOWN),
-        own=[_row(each, now) for each in call.portal.approvals.of_session(session.sid)],
+        own=[_row(call, each, now) for each in call.portal.approvals.of_session(session.sid)],
         locked=locked,
         fresh=await is_fresh(call, session),
         confirm=CONFIRM,
@@ -112,8 +114,8 @@ def _may(call: Call, session: Session, request: Request) -> Approve | None:
     return call.portal.approvers[request.rule]
 
 
-def _row(request: Request, now: float) -> Row:
-    asks = request.who
+def _row(call: Call, request: Request, now: float) -> Row:
+    asks, named = request.who, call.portal.approvers.get(request.rule)
     approved = request.state is State.APPROVED
     return Row(
         id=request.id,
@@ -123,4 +125,5 @@ def _row(request: Request, now: float) -> Row:
         asked=before(request.created, now),
         expires=ahead(request.expires, now),
         lasts=ahead(request.until, now) if approved else None,
+        covers=length(named.valid) if named is not None else "",
     )

@@ -56,8 +56,11 @@ async def open_asked(call: Call, ask: str) -> Asked:
     session = await call.session()
     request = None
     if "id" in query:
+        if session is None:
+            call.retry = ("Sign in", "/.zt/sign-in")
+            raise ClientError(Reason.LOGIN_REQUIRED, "no session at the portal", status=401)
         request = call.portal.approvals.find(query["id"])
-        if request is None or session is None or session.sid != request.sid or ask != request.handoff.ask:
+        if request is None or session.sid != request.sid or ask != request.handoff.ask:
             raise ClientError(Reason.APPROVAL_UNKNOWN, "no such request of this session", status=404)
         handoff, named = request.handoff, {"id": request.id}
     else:

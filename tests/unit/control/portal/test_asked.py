@@ -1,0 +1,360 @@
+"""What people are asked besides proofs: that it counts where it was asked, for whom, and never unrecorded."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.lab.portal import APP, NAVIGATION, ORIGIN, OTHER, OWN_PAGE, PORTAL, Answer, Browser, PortalLab
+from zt_proxy.control.approvals import manager
+from zt_proxy.control.settings import AppHost, ApprovalSettings, BreakGlassSettings
+from zt_proxy.core.errors import Reason, UnavailableError
+from zt_proxy.core.handoff import Purpose
+from zt_proxy.core.session import Principal
+from zt_proxy.policy.engine import BREAK_GLASS
+from zt_proxy.policy.spec import Approve
+
+NAMED = Approve(users=("carol@example.com",), groups=("leads",), valid=3_600.0)
+KEY = "builder\x1fdeploy"
+WHY = "Ticket 4711 asks for it"
+SETTINGS: dict[str, Any] = {
+    "approvals": (ApprovalSettings("builder", "deploy", NAMED),),
+    "break_glass": BreakGlassSettings(("alice",), 1_800.0),
+}
+
+
+def lab_at(folder: Path, **more: Any) -> PortalLab:
+    return PortalLab(folder, **{**SETTINGS, **more})
+
+
+async def signed_in(lab: PortalLab, subject: str, *groups: str, email: str | None = "", **more: Any) -> Browser:
+    mail = f"{subject}@example.com" if email == "" else email
+    values = {"issuer": "https://idp.example", "provider": "corp", "name": subject.title(), **more}
+    lab.provider.principal = Principal(subject=subject, email=mail, groups=frozenset(groups), **values)
+    browser = lab.browser()
+    await browser.sign_in()
+    return browser
+
+
+async def asked(browser: Browser, ask: str, **more: Any) -> str:
+    """The hand-off that a worker sends this browser to the portal with."""
+    values = {"route": "builder", "rule": "deploy", "method": "POST", "path": "/flows", "action": "deploy", **more}
+    return await browser.asked(purpose=Purpose.REAUTH, ask=ask, **values)
+
+
+async def request(browser: Browser, said: str = "") -> str:
+    """Ask for an approval; gives the id of the request."""
+    to = await asked(browser, "approve")
+    page = f"/.zt/approval?to={to}"
+    answer = await browser.post(page, token=await browser.form_token(page), said=said)
+    assert answer.status == 303, answer.text
+    assert answer.location.startswith("/.zt/approval?id="), answer.location
+    return answer.location.partition("id=")[2]
+
+
+async def decide(browser: Browser, id: str, answer: str = "approve") -> Answer:
+    token = await browser.form_token("/.zt/sign-out")
+    return await browser.post("/.zt/approvals", token=token, id=id, answer=answer)
+
+
+async def shown(browser: Browser) -> list[str]:
+    """Ids of the requests that somebody may decide."""
+    text = (await browser.get(PORTAL, "/.zt/approvals")).text
+    return re.findall(r'name="id" value="([^"]+)"', text)
+
+
+# ---- why
+
+
+async def test_what_was_said_counts_once_the_code_is_at_the_apps_host(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        page = f"/.zt/why?to={await asked(alice, 'justify')}"
+        went = await alice.post(page, token=await alice.form_token(page), said=f"  {WHY}\r\n and\tmore ")
+        session = await alice.session()
+        assert session is not None
+        assert session.justified == {}, "the app's host has not seen it"
+        assert (await alice.follow(went)).location == "/red/?a=1"
+        session = await alice.session()
+        assert session is not None
+        assert session.justified == {KEY: f"{WHY} and more"}
+        assert lab.changes[-1].reason == "unlocked"
+        assert next(line for line in lab.lines if line["type"] == "justified")["justification"] == f"{WHY} and more"
+        assert (await alice.follow(went)).status in {303, 400}, "a code is good once"
+
+
+async def test_nothing_counts_that_is_not_on_record(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
+        id_ = await request(alice)
+        page = f"/.zt/why?to={await asked(alice, 'justify')}"
+        went = await alice.post(page, token=await alice.form_token(page), said=WHY)
+        lab.record_fault = UnavailableError(Reason.RECORD_UNAVAILABLE, "full")
+        assert (await alice.follow(went)).status == 503
+        assert (await decide(carol, id_)).status == 503
+        glass = await alice.post("/.zt/break-glass", token=await alice.form_token("/.zt/break-glass"), said=WHY)
+        assert glass.status == 503
+        session = await alice.session()
+        assert session is not None
+        assert (session.justified, session.approved, session.break_glass) == ({}, {}, 0.0)
+        lab.record_fault = None
+        assert await shown(carol) == [id_]
+
+
+async def test_a_form_of_another_page_says_nothing(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        other = await signed_in(lab, "alice")
+        for ask, path in (("justify", "why"), ("approve", "approval")):
+            page = f"/.zt/{path}?to={await asked(alice, ask)}"
+            token = await alice.form_token(page)
+            assert token
+            assert (await alice.post(page, token="", said=WHY)).status == 403
+            assert (await alice.post(page, token=await other.form_token("/.zt/me"), said=WHY)).status == 403
+            foreign = {**NAVIGATION, **OWN_PAGE, "Content-Type": "application/x-www-form-urlencoded"}
+            foreign |= {"Sec-Fetch-Site": "same-site", "Origin": f"https://{APP}"}
+            answer = await alice.request("POST", PORTAL, page, headers=foreign, data=f"token={token}&said={WHY}")
+            assert answer.status == 403
+            assert (await other.get(PORTAL, page)).status == 401, "the session of another browser"
+            assert (await other.post(page, token=await other.form_token("/.zt/me"), said=WHY)).status == 401
+        assert lab.approvals.of_session((await alice.session()).sid) == ()  # type: ignore[union-attr]
+
+
+@pytest.mark.case("ZT-APP-01")
+async def test_none_of_these_places_exists_at_an_apps_host(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        for path in ("why", "approval", "approvals", "break-glass"):
+            for method in ("GET", "POST"):
+                headers = {**NAVIGATION, "Sec-Fetch-Site": "same-origin", "Origin": f"https://{APP}"}
+                answer = await alice.request(method, APP, f"/.zt/{path}", headers=headers)
+                assert (answer.status, "path-unknown" in answer.text) == (404, True)
+
+
+async def test_a_background_request_opens_none_of_these_pages(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        script = {"Sec-Fetch-Mode": "cors", "Accept": "*/*"}
+        for ask, path in (("justify", "why"), ("approve", "approval")):
+            answer = await alice.get(PORTAL, f"/.zt/{path}?to={await asked(alice, ask)}", headers=script)
+            assert answer.status == 401
+
+
+# ---- who may agree
+
+
+@pytest.mark.parametrize(
+    ("who", "groups", "more", "may"),
+    [
+        ("carol", (), {}, True),
+        ("dave", ("leads",), {}, True),
+        ("dave", ("leads", "staff"), {"email": None}, True),
+        ("dave", ("staff",), {}, False),
+        ("dave", ("Leads",), {}, False),
+        ("mallory", (), {"email": None, "name": "carol@example.com"}, False),
+        ("alice", ("leads",), {}, False),
+        ("alice", ("leads",), {"issuer": "https://other.example"}, False),
+        ("dave", ("leads",), {"email": "ALICE@example.com"}, False),
+        ("alice@example.com", ("leads",), {"email": None}, False),
+    ],
+)
+async def test_those_may_agree_whom_the_rule_names_and_never_the_same_person(
+    tmp_path: Path, who: str, groups: tuple[str, ...], more: dict[str, Any], may: bool
+) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        id_ = await request(alice)
+        other = await signed_in(lab, who, *groups, **more)
+        assert (await shown(other) == [id_]) == may
+        answer = await decide(other, id_)
+        assert (answer.status == 303) == may
+        assert may or "approval-unknown" in answer.text
+        session = await alice.session()
+        assert session is not None
+        assert (KEY in session.approved) == may
+
+
+async def test_an_approval_is_of_the_session_that_asked_for_as_long_as_the_rule_says(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice, again = await signed_in(lab, "alice"), await signed_in(lab, "alice")
+        carol = await signed_in(lab, "carol")
+        id_ = await request(alice)
+        assert (await decide(carol, id_)).status == 303
+        session, elsewhere = await alice.session(), await again.session()
+        assert session is not None
+        assert elsewhere is not None
+        assert session.approved[KEY].until == lab.clock.now() + 3_600.0
+        assert (session.approved[KEY].by, elsewhere.approved) == ("carol@example.com", {})
+        assert (await decide(carol, id_)).status == 404, "once"
+        went = await alice.get(PORTAL, f"/.zt/approval?id={id_}")
+        assert (await alice.follow(went)).location == "/red/?a=1"
+        assert (await again.get(PORTAL, f"/.zt/approval?id={id_}")).status == 404
+
+
+async def test_who_is_locked_agrees_to_nothing_and_breaks_no_glass(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
+        id_ = await request(alice)
+        lab.locked |= {"carol", "alice"}
+        assert await shown(carol) == []
+        answer = await decide(carol, id_)
+        assert (answer.status, "locked" in answer.text) == (403, True)
+        token = await alice.form_token("/.zt/sign-out")
+        assert (await alice.post("/.zt/break-glass", token=token, said=WHY)).status == 403
+        lab.locked.clear()
+        assert (await decide(carol, id_)).status == 303
+
+
+async def test_people_of_another_provider_than_the_routes_agree_to_nothing(tmp_path: Path) -> None:
+    apps = {
+        APP: AppHost(APP, f"https://{APP}", ("builder",), {"builder": "corp"}),
+        OTHER: AppHost(OTHER, f"https://{OTHER}", ("crm",)),
+    }
+    async with lab_at(tmp_path, apps=apps, providers=("corp", "guests")) as lab:
+        lab.provider = lab.providers["corp"]
+        alice = lab.browser()
+        page = await alice.get(PORTAL, "/.zt/sign-in?with=corp&to=" + await alice.asked())
+        await alice.follow(await alice.back(page.location.partition("state=")[2]))
+        id_ = await request(alice)
+        lab.providers["guests"].principal = Principal(
+            "carol", "https://guests.example", "guests", email="carol@example.com", groups=frozenset({"leads"})
+        )
+        guest = lab.browser()
+        page = await guest.get(PORTAL, "/.zt/sign-in?with=guests")
+        await guest.back(page.location.partition("state=")[2])
+        assert (await guest.get(PORTAL, "/.zt/approvals")).status == 200
+        assert await shown(guest) == []
+        assert (await decide(guest, id_)).status == 404
+
+
+async def test_a_decision_needs_a_proof_of_just_now(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
+        id_ = await request(alice)
+        lab.clock.advance(301.0)
+        answer = await decide(carol, id_)
+        assert (answer.status, answer.location) == (303, "/.zt/confirm?for=approvals")
+        assert 'name="id"' not in (await carol.get(PORTAL, "/.zt/approvals")).text
+        token = await alice.form_token("/.zt/break-glass")
+        broken = await alice.post("/.zt/break-glass", token=token or await alice.form_token("/.zt/me"), said=WHY)
+        assert broken.location == "/.zt/confirm?for=break-glass"
+        session = await alice.session()
+        assert session is not None
+        assert (session.approved, session.break_glass) == ({}, 0.0)
+
+
+async def test_of_two_who_decide_at_once_one_does(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        carol, dave = await signed_in(lab, "carol"), await signed_in(lab, "dave", "leads")
+        id_ = await request(alice)
+        answers = await asyncio.gather(decide(carol, id_), decide(dave, id_, "refuse"))
+        assert sorted(answer.status for answer in answers) == [303, 404]
+        assert len([line for line in lab.lines if line["type"] == "approval"]) == 2
+
+
+# ---- requests
+
+
+async def test_a_request_is_one_however_often_it_is_made(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        id_ = await request(alice, "first of all")
+        page = f"/.zt/approval?to={await asked(alice, 'approve')}"
+        found = await alice.get(PORTAL, page)
+        assert (found.status, found.location) == (303, f"/.zt/approval?id={id_}")
+        token = await alice.form_token(f"/.zt/approval?id={id_}") or await alice.form_token("/.zt/me")
+        assert (await alice.post(page, token=token, said="second of all")).location == f"/.zt/approval?id={id_}"
+
+
+async def test_requests_survive_a_restart_and_what_was_agreed_does(tmp_path: Path) -> None:
+    async with lab_at(tmp_path, port=0) as lab:
+        alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
+        id_ = await request(alice, "before the restart")
+        jars = alice.jar, carol.jar
+    again = lab_at(tmp_path)
+    async with again:
+        alice, carol = again.browser(), again.browser()
+        alice.jar, carol.jar = jars
+        assert await shown(carol) == [id_]
+        assert (await decide(carol, id_)).status == 303
+    last = lab_at(tmp_path)
+    async with last:
+        alice.lab = last
+        session = await alice.session()
+        assert session is not None
+        assert session.approved[KEY].by == "carol@example.com"
+
+
+async def test_what_is_kept_of_a_request_tells_nobody_who_finds_the_file(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        await request(alice, "the words of somebody")
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "state").glob("approvals.db*"))
+    assert kept
+    for told in (b"alice", b"words of", b"deploy", b"/flows"):
+        assert told not in kept
+
+
+async def test_requests_are_bounded_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "EACH", 1)
+    rules = tuple(ApprovalSettings("builder", rule, NAMED) for rule in ("deploy", "other"))
+    async with lab_at(tmp_path, approvals=rules) as lab:
+        alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
+        await request(alice)
+        page = f"/.zt/approval?to={await asked(alice, 'approve', rule='other')}"
+        answer = await alice.post(page, token=await alice.form_token(page), said="")
+        assert (answer.status, "too-many-requests" in answer.text) == (429, True)
+        assert len(await shown(carol)) == 1
+        session = await alice.session()
+        assert session is not None
+        await lab.sessions.end(session.sid, "signed-out")
+        await lab.approvals.sweep()
+        assert await shown(carol) == []
+        assert [line["action"] for line in lab.lines if line["type"] == "approval"] == ["asked", "expired"]
+
+
+async def test_a_window_that_waits_keeps_no_session_alive(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        id_ = await request(alice)
+        for _ in range(3):
+            lab.clock.advance(400.0)
+            last = await alice.get(PORTAL, f"/.zt/approval?id={id_}")
+        assert (last.status, "login-required" in last.text) == (401, True)
+        assert await alice.session() is None
+
+
+async def test_the_waiting_page_runs_no_script_and_says_nothing_as_markup(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
+        to = await asked(alice, "approve", object="flow:<script>alert(1)</script>", path="/<b>")
+        page = f"/.zt/approval?to={to}"
+        await alice.post(page, token=await alice.form_token(page), said="<img src=x onerror=alert(1)>")
+        for browser, place in ((alice, page), (carol, "/.zt/approvals")):
+            answer = await browser.get(PORTAL, place)
+            if answer.status == 303:
+                answer = await browser.get(PORTAL, answer.location)
+            assert "<img" not in answer.text
+            assert "<script>alert" not in answer.text
+            assert "&lt;img src=x" in answer.text
+            assert "script-src" not in answer.headers["Content-Security-Policy"]
+            assert urlsplit(ORIGIN).netloc in answer.text
+
+
+async def test_the_broken_glass_lasts_as_long_as_configured_and_never_beyond_four_hours(tmp_path: Path) -> None:
+    async with lab_at(tmp_path, break_glass=BreakGlassSettings(("alice@example.com",), 90_000.0)) as lab:
+        alice = await signed_in(lab, "alice")
+        token = await alice.form_token("/.zt/break-glass")
+        assert (await alice.post("/.zt/break-glass", token=token, said="too short")).status == 400
+        assert (await alice.post("/.zt/break-glass", token=token, said=WHY)).location == "/.zt/me"
+        session = await alice.session()
+        assert session is not None
+        assert session.break_glass == lab.clock.now() + 4 * 3_600.0
+        assert session.justified[BREAK_GLASS] == WHY
+        assert "You broke the glass" in (await alice.get(PORTAL, "/.zt/me")).text
+        bob = await signed_in(lab, "bob")
+        assert (await bob.get(PORTAL, "/.zt/break-glass")).status == 404
