@@ -3,7 +3,9 @@
 import base64
 import json
 
-from tests.lab.proxy import APP, ORIGIN, Client, ProxyLab, allow
+from msgspec.structs import replace
+
+from tests.lab.proxy import APP, ORIGIN, Client, ProxyLab, allow, lab_route
 from tests.lab.waiting import until
 from tests.lab.ws import (
     OWN_ORIGIN,
@@ -17,7 +19,7 @@ from tests.lab.ws import (
     remaining_frames,
 )
 from zt_proxy.core.clock import ManualClock
-from zt_proxy.core.types import Action, Change
+from zt_proxy.core.types import Action, Change, Mode
 from zt_proxy.policy.profile_spec import (
     FieldTest,
     MatcherSpec,
@@ -26,7 +28,7 @@ from zt_proxy.policy.profile_spec import (
     OtherwiseSpec,
     ProfileSpec,
 )
-from zt_proxy.policy.spec import Audience, Limit, RequestMatch, RuleEffect, RuleSpec
+from zt_proxy.policy.spec import Audience, Limit, RequestMatch, RouteRules, RuleEffect, RuleSpec
 from zt_proxy.policy.spec import Test as Is
 from zt_proxy.worker.settings import MaskSpec
 
@@ -144,6 +146,27 @@ async def test_what_cannot_be_read_is_refused_and_goes_nowhere() -> None:
         reply = await client.reply("POST")
         assert (reply.status, reply.problem["reason"]) == (403, "body-not-inspectable")
         assert not proxy.upstream.seen
+
+
+async def test_what_cannot_be_read_goes_on_where_rules_only_report() -> None:
+    route = replace(lab_route("app", APP, RULES, profile=PLATFORM), rules=RouteRules("app", RULES, mode=Mode.REPORT))
+    async with ProxyLab(routes=(route,)) as proxy:
+        cookie = await proxy.sign_in()
+        large = json.dumps({"type": "x" * 4096}).encode()
+        for body, kind in ((b"not json", "text/plain"), (large, "application/json"), (FULL, "application/json")):
+            assert (await proxy.send(post(cookie, body, kind=kind))).status == 200
+        client = await proxy.connect()
+        head = f"POST /flows/f1 HTTP/1.1\r\nHost: {APP}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (large[:3000], large[3000:]))
+        await client.write(head.encode() + ORIGIN + b"Cookie: " + cookie + b"\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert (await client.reply("POST")).status == 200
+        assert [seen.body for seen in proxy.upstream.seen] == [b"not json", large, FULL, large]
+        records = await proxy.decisions()
+    assert [one["effect"] for one in records] == ["allow"] * 4
+    assert [one["reported"][0] for one in records] == [
+        "route:deny:action-unknown", "route:deny:action-unknown", "route:deny:no-rule-matched",
+        "route:deny:action-unknown",
+    ]  # fmt: skip
 
 
 async def test_a_strangers_body_is_not_waited_for() -> None:

@@ -12,7 +12,6 @@ from zt_proxy.core.types import ChallengeKind, Decision, Effect
 from zt_proxy.policy.actions import NeedsBody
 from zt_proxy.worker.gateway import forms, locked, outgoing, preflight
 from zt_proxy.worker.gateway.exchange import Exchange
-from zt_proxy.worker.gateway.facts import refuse_unless_small
 from zt_proxy.worker.gateway.respond import LONGEST_TARGET, About, is_machine
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.session import CachedSession
@@ -93,7 +92,6 @@ class Detours:
             x.early = [form.body]
         needed = gateway.witness.understand(x, route)
         if needed is not None and x.session is not None:
-            refuse_unless_small(x.head, needed)
             gateway.witness.read(x, route, b"".join(x.early or ()))
         gateway.carry_out(x, route, gateway.decide(x, route, found))
 
@@ -103,14 +101,14 @@ class Detours:
         Raises ClientError(BODY_NOT_INSPECTABLE, 403) for a body that is larger than anybody looks at, or no JSON.
         """
         gateway = self._gateway
-        refuse_unless_small(x.head, needed)
-        gateway.go_ahead(x)
-        body = await x.whole_body(needed.limit)
-        if x.done:
-            return
-        if not x.request_ended or len(body) > needed.limit:
-            x.close = True
-            raise ClientError(Reason.BODY_NOT_INSPECTABLE, f"a body of more than {needed.limit} bytes", status=403)
+        body: bytes | None = None
+        if x.head.content_length <= needed.limit:
+            gateway.go_ahead(x)
+            body = await x.whole_body(needed.limit)
+            if x.done:
+                return
+            if not x.request_ended or len(body) > needed.limit:
+                body = None
         if found is not None:
             found = await gateway.found_again(x, found)
         else:

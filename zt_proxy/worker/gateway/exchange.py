@@ -11,7 +11,7 @@ from zt_proxy.core.session import Machine, Risk, Session
 from zt_proxy.core.types import NO_ACT, Act, Decision, Facts, Origin
 from zt_proxy.link.records import Circumstances
 from zt_proxy.worker.gateway.routes import Route
-from zt_proxy.worker.identify.assertion import PLAIN, Statement
+from zt_proxy.worker.identify.assertion import PLAIN, Signed, Statement
 from zt_proxy.worker.identify.integrations import KnownMachine, Shown
 from zt_proxy.worker.identify.session import CachedSession
 from zt_proxy.worker.protect.mask import Mask
@@ -106,6 +106,8 @@ class Way:
         "raw_host",
         "rest_cookies",
         "route",
+        "signed",
+        "statement",
         "target",
     )
 
@@ -124,6 +126,9 @@ class Way:
         self.middle = b""
         """The head for the platform, between its path and the request id; empty until it went there once."""
         self.granted: Granted | None = None
+        self.signed: Signed | None = None
+        """The last identity headers, and what they say besides who asks."""
+        self.statement = PLAIN
         self.act = NO_ACT
         self.origin: Origin | None = None
         """None until somebody looked, at `act` as well."""

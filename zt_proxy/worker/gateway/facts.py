@@ -38,11 +38,9 @@ class Witness:
         return self._origins.refresh()
 
     def understand(self, x: Exchange, route: Route) -> NeedsBody | None:
-        """Set `x.act` and `x.origin`. NeedsBody: what the request means stands in its body; see `read`."""
+        """Set `x.act` and `x.origin`, and what the way remembers of them. NeedsBody: what the request means stands in
+        its body; see `read`."""
         way = x.way
-        if way is not None and way.origin is not None:
-            x.act, x.origin = way.act, way.origin
-            return None
         x.origin = self._origins.of(x.client, self._claim(x.head))
         profile, needed = route.profile, None
         if profile is not None:
@@ -57,12 +55,24 @@ class Witness:
             way.act, way.origin = x.act, x.origin
         return needed
 
-    def read(self, x: Exchange, route: Route, body: bytes) -> None:
-        """Set `x.act` to what the whole body says. Raises ClientError(BODY_NOT_INSPECTABLE, 403)."""
+    def read(self, x: Exchange, route: Route, body: bytes | None) -> None:
+        """Set `x.act` to what the whole body says; None: it is longer than anybody looks at.
+
+        Raises ClientError(BODY_NOT_INSPECTABLE, 403), but on a route in report mode, which stops nobody.
+        """
         head, target, profile = x.head, x.target, route.profile
         assert target is not None
-        assert profile is not None
-        x.act = profile.classify_body(head.method, target.path, target.query, head.header, head.websocket, body)
+        if profile is None:  # a reload took it away
+            x.act = NO_ACT
+            return
+        try:
+            if body is None:
+                raise ClientError(Reason.BODY_NOT_INSPECTABLE, "a body longer than anybody looks at", status=403)
+            x.act = profile.classify_body(head.method, target.path, target.query, head.header, head.websocket, body)
+        except ClientError:
+            if not route.reports:
+                raise
+            x.act = UNREAD
 
     def facts(
         self, x: Exchange, route: Route, who: Principal | None, session: Session | None, *, now: float | None = None
@@ -147,12 +157,6 @@ def who_asks(x: Exchange) -> str:
         principal = x.session.session.principal
         return f"{principal.provider}\x1f{principal.subject}"
     return x.machine.machine.principal.subject if x.machine is not None else x.client
-
-
-def refuse_unless_small(head: RequestHead, needed: NeedsBody) -> None:
-    """Raises ClientError(BODY_NOT_INSPECTABLE, 403) for a body that says of itself that it is too large."""
-    if head.content_length > needed.limit:
-        raise ClientError(Reason.BODY_NOT_INSPECTABLE, f"a body of more than {needed.limit} bytes", status=403)
 
 
 def _unknown(_name: bytes) -> bytes | None:

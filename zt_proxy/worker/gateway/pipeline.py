@@ -188,8 +188,10 @@ class Gateway:
             if forms.may_be_resumed(head):
                 self._wait(x, self._detours.resume(x, found))
                 return
-        needed = self.witness.understand(x, route)
-        if needed is not None and x.session is not None:
+        way = x.way
+        if way is not None and way.origin is not None:
+            x.act, x.origin = way.act, way.origin
+        elif (needed := self.witness.understand(x, route)) is not None and x.session is not None:
             self._wait(x, self._detours.read(x, needed, found))
             return
         self.carry_out(x, route, self.decide(x, route, found))
@@ -207,12 +209,12 @@ class Gateway:
 
     def carry_out(self, x: Exchange, route: Route, decision: Decision) -> None:
         """Put the decision on record, as far as locks leave it, then do as it says."""
-        if self.locks:
+        if self.locks.by_id:
             decision = locked.applied(self.locks, x, route.name, decision, self.settings.strongest)
         if decision.spend:
             self._wait(x, self._detours.spend(x, decision))
             return
-        if decision.effect is Effect.ALLOW:
+        if decision.effect is Effect.ALLOW and (decision.obligations is not None or route.masking is not None):
             decision = self._oblige(x, route, decision)
         self.record(x, route.name, decision)
         if decision.effect is Effect.ALLOW:
@@ -465,7 +467,7 @@ class Gateway:
         assert x.target is not None
         entry, make = x.session, route.relay
         if entry is not None:
-            identity = route.identity.lines(entry.session, x.statement)
+            identity = self._identity(x, route, entry.session)
         elif x.machine is not None:
             identity = route.identity.machine(x.machine.machine, x.statement)
             make = Relay  # an integration reads no pages
@@ -475,6 +477,17 @@ class Gateway:
             make = partial(route.masking.relay, x.masks)
         request = outgoing.request_head(x, route, x.target, identity)
         self.relay(x, make, permit, route.pool, request, self.responder.response_lines(x, route), route.body_limit)
+
+    def _identity(self, x: Exchange, route: Route, session: Session) -> bytes:
+        """The identity headers of a person: what was signed for this way last, as long as it may be sent again."""
+        way = x.way
+        if way is None:
+            return route.identity.signed(session, x.statement).lines
+        signed = way.signed
+        if signed is None or way.statement is not x.statement or not self.signer.good(signed, session, x.at):
+            signed = way.signed = route.identity.signed(session, x.statement)
+            way.statement = x.statement
+        return signed.lines
 
     def _to_portal(self, x: Exchange, found: CachedSession | Reason) -> None:
         """The proxy's own places: a closed list, served by the portal behind its private socket (ZT-APP-01)."""

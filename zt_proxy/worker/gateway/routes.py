@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from zt_proxy.core.errors import ClientError, Reason
+from zt_proxy.core.types import Mode
 from zt_proxy.policy.actions import Profile
 from zt_proxy.policy.engine import Policy
 from zt_proxy.policy.machines import MachineRules
@@ -49,6 +50,7 @@ class Route:
         "preserve_host",
         "profile",
         "relay",
+        "reports",
         "root_service_worker",
         "settings",
         "strip_prefix",
@@ -77,6 +79,7 @@ class Route:
         self.helper = helper
         self.masking = masking
         self.relay: NewRelay = Relay if helper is None else helper.relay
+        self.reports = settings.rules.mode is Mode.REPORT
         self.audience = settings.audience
         self.body_limit = settings.body_limit
         self.strip_prefix = settings.strip_prefix

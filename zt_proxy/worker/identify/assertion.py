@@ -92,9 +92,12 @@ class _PortalClaims(msgspec.Struct, omit_defaults=True):
 class Signed:
     """One assertion and until when it may be sent again. `lines` is the caller's, for what it makes of the token."""
 
-    __slots__ = ("lines", "renew_at", "session", "signed_at", "token")
+    __slots__ = ("lines", "renew_at", "session", "signed_at", "signer", "token")
 
-    def __init__(self, session: Session | Machine, signed_at: int, renew_at: float, token: bytes) -> None:
+    def __init__(
+        self, signer: "_Signer", session: Session | Machine, signed_at: int, renew_at: float, token: bytes
+    ) -> None:
+        self.signer = signer
         self.session = session
         self.signed_at = signed_at
         self.renew_at = renew_at
@@ -172,6 +175,10 @@ class AssertionSigner:
         if entry is not None and entry.session is session and entry.signed_at <= self._now() < entry.renew_at:
             return entry
         return self._sign(session, audience, route, statement)
+
+    def good(self, signed: Signed, session: Session, at: float) -> bool:
+        """What was signed may be sent again for this session at `at` (epoch seconds)."""
+        return signed.signer is self._signer and signed.session is session and signed.signed_at <= at < signed.renew_at
 
     def machine(self, machine: Machine, audience: str, route: str, statement: Statement = PLAIN) -> Signed:
         """The same for an integration, whose `sub` is `integration:NAME` and which has no session."""
@@ -268,7 +275,7 @@ class AssertionSigner:
         if claims.aud == PORTAL_AUDIENCE:
             raise ConfigurationError(f"route {key[1]}: the audience {PORTAL_AUDIENCE} is the portal's own")
         now = claims.iat
-        entry = Signed(who, now, now + (claims.exp - now) / 2, signer.sign(claims))
+        entry = Signed(signer, who, now, now + (claims.exp - now) / 2, signer.sign(claims))
         self._make_room(key, now)
         self._cache[key] = entry
         return entry

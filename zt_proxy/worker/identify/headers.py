@@ -160,8 +160,14 @@ class IdentityHeaders:
 
         Raises UnavailableError(CONTROL_UNAVAILABLE) while there is no key to sign with.
         """
+        return self.signed(session, statement).lines
+
+    def signed(self, session: Session, statement: Statement = PLAIN) -> Signed:
+        """The same with how long it may be sent again; `lines` are made."""
         signed = self._signed(session, self._audience, self._route, statement)
-        return signed.lines or self._join(session, signed)
+        if not signed.lines:
+            self._join(session, signed)
+        return signed
 
     def machine(self, machine: Machine, statement: Statement = PLAIN) -> bytes:
         """The same for an integration: its name goes where a person's would."""

@@ -18,25 +18,26 @@ NOTHING: tuple[Lock, ...] = ()
 class Locks:
     """One worker's locks, shared by all its worlds. Whoever makes locks bounds them (`link.locks.MOST`)."""
 
-    __slots__ = ("_by", "_by_id", "epoch")
+    __slots__ = ("_by", "by_id", "epoch")
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Lock] = {}
+        self.by_id: dict[str, Lock] = {}
+        """For a look whether there are any (`if locks.by_id:`), which each request takes."""
         self._by: dict[tuple[LockKind, str], _Found] = {}
         """Kind and name of the target → its locks by id. A user has as many names as they are known by."""
         self.epoch = 0
         """Raised by every change."""
 
     def __bool__(self) -> bool:
-        return bool(self._by_id)
+        return bool(self.by_id)
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self.by_id)
 
     def set(self, lock: Lock) -> None:
         """In force, in place of any with the same id."""
         self._forget(lock.id)
-        self._by_id[lock.id] = lock
+        self.by_id[lock.id] = lock
         for key in _keys(lock):
             self._by.setdefault(key, {})[lock.id] = lock
         self.epoch += 1
@@ -77,7 +78,7 @@ class Locks:
         return [lock for lock in found.values() if not lock.provider or lock.provider == who.provider]
 
     def _forget(self, id: str) -> bool:
-        lock = self._by_id.pop(id, None)
+        lock = self.by_id.pop(id, None)
         if lock is None:
             return False
         for key in _keys(lock):
