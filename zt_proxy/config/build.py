@@ -131,6 +131,11 @@ def runtime_dir(base: Path, schema: Schema) -> Path:
     return _Folders(base, schema).runtime
 
 
+def audit_dir(base: Path, schema: Schema) -> Path:
+    """Where the audit log is."""
+    return _Folders(base, schema).audit
+
+
 def _listener(listener: Listener, path: Callable[[str], Path]) -> ListenerSettings:
     host, port = names.bind(listener.address)
     return ListenerSettings(

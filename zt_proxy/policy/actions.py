@@ -13,7 +13,15 @@ from zt_proxy.core.errors import ClientError
 from zt_proxy.core.http import SAFE_METHODS
 from zt_proxy.core.types import Act
 from zt_proxy.policy import graphql
-from zt_proxy.policy.bodies import HeaderOf, JsonBody, graphql_of_body, graphql_of_query, json_body, refused
+from zt_proxy.policy.bodies import (
+    HeaderOf,
+    JsonBody,
+    graphql_of_body,
+    graphql_of_query,
+    json_body,
+    no_query_beside,
+    refused,
+)
 from zt_proxy.policy.message_readers import read_message
 from zt_proxy.policy.profile_paths import ANYTHING, Entry, PathIndex, is_general, plain_reading, trimmed
 from zt_proxy.policy.profile_spec import Format, MatcherSpec, ProfileSpec, SensitivitySpec
@@ -47,7 +55,10 @@ class _Later(Exception):
 class _Compiled:
     """One matcher with its tests and, where it names no object, its one answer."""
 
-    __slots__ = ("about_body", "act", "body", "bound", "captured", "general", "graphql", "headers", "query", "spec")
+    __slots__ = (
+        "about_body", "about_query", "act", "body", "bound", "captured", "general", "graphql", "headers", "query",
+        "spec",
+    )  # fmt: skip
 
     def __init__(self, spec: MatcherSpec, sensitivities: Sequence[SensitivitySpec]) -> None:
         self.spec = spec
@@ -63,6 +74,7 @@ class _Compiled:
             )
         )
         self.about_body = bool(self.body) or self.graphql is not None or "{body." in named
+        self.about_query = bool(self.query) or "{query." in named
         self.bound = bool(self.query or self.headers or self.about_body)
         """Method and path alone do not tell whether it fits, or what it says."""
         self.captured = named[1:-1] if named[1:-1].isidentifier() and named == f"{{{named[1:-1]}}}" else ""
@@ -74,12 +86,20 @@ class _Compiled:
 class _Asked:
     """One request while it is being classified; None for what is not known yet."""
 
-    __slots__ = ("body", "header", "part", "query", "websocket")
+    __slots__ = ("blind", "body", "header", "part", "query", "websocket")
 
     def __init__(
-        self, query: bytes | None, header: HeaderOf | None, websocket: bool, body: JsonBody | None = None
+        self,
+        query: bytes | None,
+        header: HeaderOf | None,
+        websocket: bool,
+        body: JsonBody | None = None,
+        *,
+        blind: bool = False,
     ) -> None:
         self.query = query
+        self.blind = blind
+        """Nobody knows the query; else None: there was none."""
         self.header = header
         self.websocket = websocket
         self.body = body
@@ -153,6 +173,8 @@ class Profile:
                     and unread is None
                     and not unreadable
                 ):
+                    if len(payload) > self._spec.body_limit:
+                        return Act(matcher=spec.id, refused=True)
                     unread = read_message(self._spec.messages_as, payload, text)
                 if tests and (unread is None or not fields_fit(unread, tests)):
                     continue
@@ -166,6 +188,14 @@ class Profile:
         if unreadable:
             return Act(refused=True)
         return None if self._spec.otherwise.message_as_opened else self._message
+
+    def by_path(self, method: bytes, path: bytes, websocket: bool) -> Act | None:
+        """What method and path alone say of a request whose query, headers and body nobody has any more; None: they do
+        not say it. Never raises."""
+        try:
+            return self._classify(method, path, _Asked(None, None, websocket, blind=True))
+        except _Later:
+            return None
 
     def remembered(self) -> int:
         """How many targets are known without looking: at most REMEMBERED."""
@@ -206,6 +236,8 @@ class Profile:
     ) -> tuple[Act, bool]:
         """One matcher for each top-level field; together they are the strongest."""
         if method in SAFE_METHODS:
+            if asked.blind:
+                raise _Later
             if not asked.query:  # a page to explore it by, perhaps
                 return self._first(entries, method, path, asked)
             try:
@@ -215,6 +247,7 @@ class Profile:
         elif asked.body is None:
             raise _Later
         else:
+            no_query_beside(asked.query)
             parts = graphql_of_body(asked.body)
         answers = []
         for part in parts:
@@ -241,6 +274,8 @@ class Profile:
                     continue
             if matcher.act is not None and not matcher.bound:
                 return matcher.act, matcher.general
+            if asked.blind and matcher.about_query:
+                raise _Later
             try:
                 if matcher.bound and not _fits(matcher, asked):
                     continue

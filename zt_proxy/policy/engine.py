@@ -6,7 +6,7 @@ which paths exist. The order in which rules were written never matters. An excep
 into a denial; it never becomes an allow.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -100,6 +100,11 @@ class Policy:
         if facts.session is not None and facts.session.break_glass and self._may_break(facts):
             return False
         return not self._concerning(facts) & self._book.timed
+
+    def about(self, facts: Facts) -> Iterator[CompiledRule]:
+        """The rules in force that are about this request and may be about this person, in the order of judgement."""
+        facts = self._known_here(facts)
+        return self._book.each(self._concerning(facts) & self._book.enforced)
 
     def explain(self, facts: Facts) -> "Trace":
         """Why `decide` decides as it does, rule by rule: for the operator alone."""
@@ -224,7 +229,7 @@ def _judge_without_mfa(book: Book, bits: int, facts: Facts) -> Decision:
 def _broken(decision: Decision, facts: Facts) -> Decision:
     """Somebody broke the glass: nothing that rules say stops them, but they have to be who they are."""
     session = facts.session
-    if session is None or decision.effect is Effect.ALLOW or decision.reason is Reason.MFA_REQUIRED:
+    if session is None or not session.mfa or decision.effect is Effect.ALLOW or decision.reason is Reason.MFA_REQUIRED:
         return decision
     duties = Obligations(break_glass=True, justification=session.justified.get(BREAK_GLASS, ""))
     return Decision(Effect.ALLOW, Reason.BREAK_GLASS, decision.rule, obligations=duties)

@@ -5,7 +5,7 @@ and are remembered. However many integrations there are, a request is held again
 when they are first asked for: hundreds of integrations with dozens of scopes would make a reload wait for all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from zt_proxy.core.errors import Reason
 from zt_proxy.core.types import Decision, Effect, Facts, Mode
 from zt_proxy.policy.engine import judge_known
 from zt_proxy.policy.expressions import headers_in
-from zt_proxy.policy.rules import Book
+from zt_proxy.policy.rules import Book, CompiledRule
 from zt_proxy.policy.spec import All, Any, Audience, Cel, Condition, Named, Not, RouteRules, RuleEffect, RuleSpec, Test
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ class MachineRules:
         """What `decide` says of this depends on nothing but integration, way and rules."""
         book = self._book(name)
         return not book.request.fitting(facts) & book.timed
+
+    def about(self, name: str, facts: Facts) -> Iterator[CompiledRule]:
+        """The rules in force that are about this request of the integration, in the order of judgement."""
+        book = self._book(name)
+        return book.each(book.request.fitting(facts) & book.enforced)
 
     def explain(self, name: str, facts: Facts) -> "Trace":
         """Why `decide` decides as it does, rule by rule: for the operator alone."""
