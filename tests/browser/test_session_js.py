@@ -543,3 +543,19 @@ async def test_nothing_is_wider_than_the_window_and_every_control_has_a_name(
     ), True]  # fmt: skip
     await browser.confirm()
     assert await tab.out() == 200
+
+
+# ---- what is no proof
+
+
+@pytest.mark.parametrize(
+    ("ask", "title"), [("justify", "Say why"), ("approve", "Somebody else has to agree"), ("toString", "Confirm it is")]
+)
+async def test_the_words_are_those_of_what_is_asked(lab: StepUpLab, browser: TestBrowser, ask: str, title: str) -> None:
+    lab.ask = ask
+    tab = await browser.tab()
+    await tab.go(POST)
+    await tab.shows(title)
+    await browser.confirm()
+    assert await tab.out() == 200
+    assert lab.bodies("/act/deploy") == [b"flows"]

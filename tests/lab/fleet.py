@@ -30,10 +30,10 @@ from zt_proxy.control.identity.types import VerifiedLogin
 from zt_proxy.control.session.manager import open_sessions
 from zt_proxy.core.clock import SystemClock
 from zt_proxy.core.keys import KeyRing, Secret
-from zt_proxy.core.session import Principal
+from zt_proxy.core.session import Level, Principal
 
 ROOT = Path(__file__).parents[2]
-APP = "app.localhost"
+APP, AUTH = "app.localhost", "auth.localhost"
 STAFF = '{id: staff, allow: [{paths: ["/**"]}], to: {groups: [staff]}}'
 FILE = """
 version: 1
@@ -124,6 +124,8 @@ class Fleet:
     async def __aenter__(self) -> Self:
         self.config = self.directory / "zt-proxy.yaml"
         self.cookies: dict[str, bytes] = {}
+        self.portal_cookies: dict[str, bytes] = {}
+        """The same at the portal's host."""
         self.sids: dict[str, str] = {}
         self._clients: list[Client] = []
         self._seen: list[psutil.Process] = []
@@ -191,11 +193,15 @@ class Fleet:
         sessions = await open_sessions(built.control, ring, clock)
         for who in self.people:
             principal = Principal(who, "https://idp.test", "corp", name=who, groups=frozenset(("staff", who)))
-            login = VerifiedLogin(principal, "urn:mfa", ("pwd", "otp"), clock.now(), True, Secret("t"), None, "corp")
+            login = VerifiedLogin(
+                principal, "urn:mfa", ("pwd", "otp"), clock.now(), True, Secret("t"), None, "corp", level=Level.MULTI
+            )
             record = await sessions.create(login)
             self.sids[who] = record.sid
             handle = await sessions.issue_handle(record.sid, f"{APP}:{self.port}")
             self.cookies[who] = b"__Host-zt=" + handle.encode()
+            handle = await sessions.issue_handle(record.sid, f"{AUTH}:{self.port}")
+            self.portal_cookies[who] = b"__Host-zt=" + handle.encode()
         await sessions.close()
 
     # ---- processes ----

@@ -77,6 +77,8 @@ class StepUpLab:
 
     scoped: bool = True
     """The challenge names its scope."""
+    ask: str = ""
+    """What is asked for when it is no proof."""
     wait: float = 0.0
     """Seconds before a 401."""
     satisfied: bool = True
@@ -175,6 +177,7 @@ class StepUpLab:
             return None
         url = self.challenge_url.format(to=quote(f"{kind}/{scope}"))
         named = f'; scope="{scope}"' if self.scoped else ""
+        named += f'; ask="{self.ask}"' if self.ask else ""
         return f'step-up; url="{url}"; level="multi"; max-age=300; once=?{int(kind == "once")}{named}'
 
     async def _preflight(self, request: web.Request) -> web.Response:
