@@ -91,6 +91,8 @@ class Act(msgspec.Struct, frozen=True, gc=False):
 
 
 NO_ACT = Act()
+SEVERAL = "*"
+"""In place of an object's name: the request is about several of its kind, or about nobody knows which."""
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):

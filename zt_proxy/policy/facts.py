@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from zt_proxy.core.clock import SKEW
 from zt_proxy.core.session import ClaimValue, Level, Principal, RiskLevel
-from zt_proxy.core.types import Facts, Sensitivity
+from zt_proxy.core.types import SEVERAL, Facts, Sensitivity
 
 Texts = Callable[[Facts], Collection[str] | None]
 """The values a request has of a fact, as text: none, one or several; None: not known."""
@@ -89,7 +89,9 @@ def _action(facts: Facts) -> Collection[str] | None:
 
 
 def _object(facts: Facts) -> Collection[str] | None:
-    """A request that is understood and names no object has none."""
+    """A request that is understood and names no object has none; which of several it is about, nobody can say."""
+    if facts.act.object == SEVERAL:
+        return None
     if facts.act.kind:
         return (f"{facts.act.kind}:{facts.act.object}",)
     return None if facts.act.action is None else ()

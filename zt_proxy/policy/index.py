@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.session import Principal
-from zt_proxy.core.types import NO_ACT, Act, Action, Facts
+from zt_proxy.core.types import NO_ACT, SEVERAL, Act, Action, Facts
 from zt_proxy.policy.paths import PathIndex
 from zt_proxy.policy.spec import RequestMatch, RuleEffect, RuleSpec
 from zt_proxy.policy.templates import plain_reading, wildcards
@@ -26,8 +26,8 @@ class RequestIndex:
     """Immutable but for what it remembers: from a request to the bits of the clauses that are about it."""
 
     __slots__ = (
-        "_actions", "_any_object", "_any_path", "_longest", "_methods", "_objects", "_other_action", "_other_method",
-        "_plain", "_remembered", "_spelled", "bits", "unnamed",
+        "_actions", "_any_object", "_any_path", "_denies", "_longest", "_methods", "_objects", "_other_action",
+        "_other_method", "_plain", "_remembered", "_spelled", "bits", "unnamed",
     )  # fmt: skip
 
     def __init__(self, specs: Sequence[RuleSpec], *, case_insensitive: bool = False, remember: bool = True) -> None:
@@ -57,6 +57,7 @@ class RequestIndex:
         self._actions = _actions(((bit, match.actions) for bit, _, match in numbered), self._other_action)
         self._any_object = _together(bit for bit, _, match in numbered if not match.objects)
         self._objects = _Objects([(name, bit) for bit, _, match in numbered for name in match.objects])
+        self._denies = _together(bit for bit, spec, _ in numbered if spec.effect is RuleEffect.DENY)
         self.unnamed = _together(
             bit
             for bit, spec, match in numbered
@@ -95,10 +96,19 @@ class RequestIndex:
         return bits if self._plain is None or plain is None else bits | self._plain.bits(plain)
 
     def actions(self, act: Act) -> int:
-        return self._other_action if act.action is None else self._actions.get(act.action._value_, self._other_action)
+        """What the profile refuses to name may be any action: a deny holds for it, an allow does not."""
+        if act.action is not None:
+            return self._actions.get(act.action._value_, self._other_action)
+        return self._other_action | self._denies if act.refused else self._other_action
 
     def objects(self, act: Act) -> int:
-        return self._any_object | self._objects.bits(act.kind, act.object) if act.kind else self._any_object
+        """As with actions; of several objects of one kind a deny holds that is about any of that kind."""
+        if act.refused:
+            return self._any_object | self._denies
+        if not act.kind:
+            return self._any_object
+        bits = self._any_object | self._objects.bits(act.kind, act.object)
+        return bits | self._objects.of_kind(act.kind) & self._denies if act.object == SEVERAL else bits
 
 
 class _Objects:
@@ -124,11 +134,19 @@ class _Objects:
                 found |= names.bits(name)
         return found
 
+    def of_kind(self, kind: str) -> int:
+        """Bits of all patterns for objects of this kind, whatever they are called."""
+        found = self._kinds[kind].all if kind in self._kinds else 0
+        for fits, names in self._like:
+            if fits(kind):
+                found |= names.all
+        return found
+
 
 class _Names:
     """Names with wild cards to bits; those with one at the end alone, as most are, are looked up by how they begin."""
 
-    __slots__ = ("_lengths", "_like", "_starts", "_whole")
+    __slots__ = ("_lengths", "_like", "_starts", "_whole", "all")
 
     def __init__(self, patterns: Iterable[tuple[str, int]]) -> None:
         self._whole: dict[str, int] = {}
@@ -138,6 +156,7 @@ class _Names:
             start, star, rest = pattern.partition("*")
             into, name = (like, pattern) if rest else (self._starts, start) if star else (self._whole, start)
             into[name] = into.get(name, 0) | bit
+        self.all = _together(bits for each in (self._whole, self._starts, like) for bits in each.values())
         self._lengths = sorted({len(start) for start in self._starts})
         self._like = [(wildcards([pattern]), bits) for pattern, bits in like.items()]
 
