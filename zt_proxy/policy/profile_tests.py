@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from zt_proxy.core.types import Act, Action, Sensitivity
+from zt_proxy.core.types import SEVERAL, Act, Action, Sensitivity
 from zt_proxy.policy import graphql
 from zt_proxy.policy.bodies import JsonBody, refused, text_of
 from zt_proxy.policy.profile_spec import FieldTest, MatcherSpec, MessageSpec, ObjectSpec, SensitivitySpec
@@ -41,8 +41,12 @@ def fields_fit(body: JsonBody, tests: Iterable[tuple[FieldTest, Callable[[str], 
         values = body.fields(test.name)
         if bool(values) is test.absent:
             return False
-        if test.values and not any(text is not None and fits(text) for text in map(text_of, values)):
-            return False
+        if test.values:
+            texts = [text_of(value) for value in values]
+            if not any(text is not None and fits(text) for text in texts):
+                if None in texts and "*" not in test.name:  # JavaScript, for one, compares ["full"] == "full"
+                    raise refused("a field that decides is no text or number")
+                return False
     return True
 
 
@@ -181,7 +185,7 @@ def _more(one: Sensitivity | None, other: Sensitivity | None) -> Sensitivity | N
 
 def joined(one: Act, one_general: bool, other: Act, other_general: bool) -> Act:
     """What a request is that may be either: whatever covers both. What only a general matcher knew gives way to what a
-    matcher knows by name."""
+    matcher knows by name. Of two objects none stands for the other: a rule for the first would let the second pass."""
     if one.refused or other.refused:
         return one if one.refused else other
     if one_general is not other_general:
@@ -194,8 +198,14 @@ def joined(one: Act, one_general: bool, other: Act, other_general: bool) -> Act:
         first, second = other, one
     else:
         return Act(matcher=one.matcher or other.matcher, refused=True)
+    if one.kind and other.kind and one.kind != other.kind:
+        return Act(matcher=first.matcher, refused=True)
+    same = (one.kind, one.object) == (other.kind, other.object)
     return msgspec.structs.replace(
         first,
+        kind=one.kind or other.kind,
+        object=first.object if same else SEVERAL,
+        owner=first.owner if same and one.owner == other.owner else "",
         sensitivity=_more(first.sensitivity, second.sensitivity),
         changes=first.changes or second.changes,
     )
