@@ -18,6 +18,7 @@ from zt_proxy.cli import (
     schema,
     sessions,
     status,
+    test_policy,
     verify_upstream,
 )
 
@@ -38,6 +39,7 @@ COMMANDS = (
     profile,
     replay,
     explain,
+    test_policy,
     status,
     sessions,
     locks,
