@@ -7,7 +7,7 @@ in case alone (Go folds it), what is no strict JSON, another content type, a com
 import json
 from collections.abc import Callable
 from typing import Any, Self
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import orjson
 
@@ -111,12 +111,14 @@ def json_body(header: HeaderOf, payload: bytes) -> JsonBody:
     encoding = header(b"content-encoding")
     if encoding is not None and encoding.strip().lower() not in {b"", b"identity"}:
         raise refused("a content encoding")
-    kind, _, parameters = (header(b"content-type") or b"").lower().partition(b";")
-    kind = kind.strip()
+    said = (header(b"content-type") or b"").lower()
+    kind, *parameters = b"".join(said.replace(b'"', b"").split()).split(b";")
+    if b"," in said:
+        raise refused("several content types")
     if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
         raise refused("not declared as JSON")
-    charset = parameters.replace(b" ", b"").replace(b'"', b"")
-    if b"charset=" in charset and b"charset=utf-8" not in charset.split(b";"):
+    # Each of several, since some platforms take the last, and some of those know UTF-7.
+    if any(each.startswith(b"charset") and each != b"charset=utf-8" for each in parameters):
         raise refused("not declared as UTF-8")
     return JsonBody(payload)
 
@@ -139,6 +141,14 @@ def graphql_of_body(body: JsonBody) -> tuple[graphql.Part, ...]:
     if not parts:
         raise refused("an empty GraphQL batch")
     return tuple(parts)
+
+
+def no_query_beside(query: bytes | None) -> None:
+    """Some servers take a document in the address before the one in the body. Raises ClientError."""
+    for piece in (query or b"").split(b"&"):
+        name = unquote_to_bytes(piece.partition(b"=")[0].replace(b"+", b" "))
+        if name.partition(b"[")[0].strip().lower() == b"query":
+            raise refused("GraphQL in the address, beside a body")
 
 
 def graphql_of_query(query: bytes | None) -> tuple[graphql.Part, ...]:
