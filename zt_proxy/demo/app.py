@@ -15,8 +15,8 @@ from aiohttp import WSMsgType, web
 
 from zt_proxy.core.clock import Clock, SystemClock
 from zt_proxy.demo.app_state import FIELD_TYPES, AppState, Invalid, Stale
-from zt_proxy.demo.orders import MOST_YEARS, old_orders
 from zt_proxy.demo.assertion import HEADER, AssertionVerifier, Caller, NotProven
+from zt_proxy.demo.orders import MOST_YEARS, old_orders
 from zt_proxy.demo.web import STATIC, Handler, page, safe_headers
 
 __all__ = ["AppConfig", "build_app"]

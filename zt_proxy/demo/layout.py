@@ -137,7 +137,10 @@ _BUILTIN = """\
         to: {groups: [releasers]}
         when: {access_level: at-home}
         require: {mfa: phishing-resistant, reauth: 5m}  # a passkey, shown in the last five minutes
-      - {id: working-hours, deny: [export], when: {not: {time: {days: mon-fri, from: "06:00", to: "22:00", zone: Europe/Berlin}}}, mode: report}
+      - id: working-hours
+        deny: [export]
+        when: {not: {time: {days: mon-fri, from: "06:00", to: "22:00", zone: Europe/Berlin}}}
+        mode: report  # on record alone: zt-proxy impact says whom it would stop
     mask:
       - {name: accounts, fields: ["$..account"], unless: {groups: [releasers]}, with: last4}
     answers: {limit: 16MiB}
@@ -187,8 +190,15 @@ networks: {{this-machine: [127.0.0.0/8, "::1"]}}
 geoip: {{insecure_origin_header: X-Demo-Country}}  # so that you can pretend to be abroad; never for real use
 access_levels:
   at-home: {{any: [{{network: this-machine}}, {{country: [DE, AT, CH]}}]}}
-watch:  # more than ten times half a megabyte within ten seconds locks exports until somebody has looked
-  volume: {{factor: 10, floor: 5MB, learn: 0s, windows: [10s], respond: enforce, effect: no-export, for: until-reviewed}}
+watch:
+  volume:  # more than ten times half a megabyte within ten seconds locks exports until somebody has looked
+    factor: 10
+    floor: 5MB
+    learn: 0s
+    windows: [10s]
+    respond: enforce
+    effect: no-export
+    for: until-reviewed
 limits: {{drain: 1s}}
 log: {{format: console}}
 """

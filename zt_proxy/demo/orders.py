@@ -1,4 +1,4 @@
-"""Old orders of the demo app, made up anew at each start and always the same: something worth exporting, and masking."""
+"""Old orders of the demo app, made anew at each start and always the same: something to export, and to mask."""
 
 from __future__ import annotations
 
