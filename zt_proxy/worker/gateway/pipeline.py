@@ -629,9 +629,9 @@ class Gateway:
         if relay is not None:
             status = x.status or relay.status
             sent, received, masked = relay.bytes_out, relay.bytes_in, relay.masked
-            if x.allowance:
-                self.allowances.spend(x.allowance, who_asks(x), sent)
             x.close = x.close or relay.must_close or x.tunnel is not None
+        if x.allowance:
+            self.allowances.spend(x.allowance, who_asks(x), sent)
         duration = self.clock.monotonic() - x.started
         reason = error.reason.value if error is not None else ""
         if x.recorded:

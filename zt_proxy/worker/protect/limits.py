@@ -12,6 +12,8 @@ from zt_proxy.policy.spec import Limit
 
 _WHOLE = 1.0 - 1e-9
 """One request, less what adding up fractions loses."""
+AT_ONCE = 16
+"""Answers that one person may have under way at once under a limit of bytes."""
 
 
 class Bucket:
@@ -60,6 +62,7 @@ class Allowances:
     """What one person may do under one rule, counted by this worker. Bounded; who has the most left goes first.
 
     Bytes are counted when an answer has gone out, so that one answer may go past the limit, and the next waits for it.
+    Until then it has a part of the bytes to itself: of many that are asked for at once, few may go past.
     """
 
     __slots__ = ("_capacity", "_left", "_limits", "_shares")
@@ -71,22 +74,23 @@ class Allowances:
         self._capacity = capacity
         self._left: dict[tuple[str, str], _Left] = {}
 
-    def take(self, key: str, who: str, now: float) -> float:
+    def take(self, key: str, who: str, now: float, *, streams: bool = False) -> float:
         """0.0 if a request may pass at `now` (monotonic seconds), else the seconds until one may. Raises KeyError for a
-        key that is no rule's."""
+        key that is no rule's. `spend` has to follow once its answer has gone out, unless it `streams`: it is a message
+        in a stream that was counted already."""
         limit = self._limits[key]
         left = self._left.get((key, who))
         if left is None:
             if len(self._left) >= self._capacity:
                 self._make_room(now)
             left = self._left[key, who] = _Left(limit, self._shares, now)
-        return left.take(now)
+        return left.take(now, streams=streams)
 
     def spend(self, key: str, who: str, size: int) -> None:
-        """An answer of so many bytes has gone out."""
+        """An answer of so many bytes has gone out, or none will."""
         left = self._left.get((key, who))
         if left is not None:
-            left.bytes -= size
+            left.bytes += left.part - size
 
     def _make_room(self, now: float) -> None:
         ranked = sorted(self._left, key=lambda one: self._left[one].share(now), reverse=True)
@@ -97,17 +101,18 @@ class Allowances:
 class _Left:
     """What is left to one person of one limit; it fills up evenly."""
 
-    __slots__ = ("_at", "_bytes", "_per", "_requests", "bytes", "requests")
+    __slots__ = ("_at", "_bytes", "_per", "_requests", "bytes", "part", "requests")
 
     def __init__(self, limit: Limit, shares: int, now: float) -> None:
         self._requests = float(math.ceil(limit.requests / shares))
         self._bytes = limit.bytes / shares
         self._per = limit.per
+        self.part = self._bytes / AT_ONCE
         self.requests = self._requests
         self.bytes = self._bytes
         self._at = now
 
-    def take(self, now: float) -> float:
+    def take(self, now: float, *, streams: bool) -> float:
         self._fill(now)
         wait = 0.0
         if self._bytes and self.bytes <= 0.0:
@@ -116,6 +121,7 @@ class _Left:
             wait = max(wait, (1.0 - self.requests) * self._per / self._requests)
         if not wait:
             self.requests -= 1.0
+            self.bytes -= 0.0 if streams else self.part
         return wait
 
     def share(self, now: float) -> float:

@@ -43,6 +43,11 @@ class MessageAssembler:
         self.violation: WsViolation | None = None
         """Why the stream is over, after `feed` gave out what stood before: close with its code and detail."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the rest of their message."""
+        return len(self._held) + len(self._whole)
+
     def feed(self, data: bytes) -> list[Message | bytes]:
         """Messages that are complete now, and control frames as they came, in the order to send them.
 

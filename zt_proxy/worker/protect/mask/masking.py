@@ -106,6 +106,11 @@ class Masking:
         self._spare = spare
         self._plans: dict[tuple[Mask, ...], Plan] = {}
 
+    @property
+    def leaves_websockets(self) -> bool:
+        """The operator lets WebSockets pass unread, whoever reads them."""
+        return self._settings.websocket
+
     def masks_for(self, facts: Facts, obligations: Obligations | None) -> tuple[Mask, ...]:
         """The masks for this reader and request, in the order of the configuration: what the rule names, and what
         applies by itself.
