@@ -20,6 +20,8 @@ from zt_proxy.worker.wire.head import RequestHead
 
 EARLY_BODY = 64 * 1024
 """Bytes of a body held while control is asked who sends it."""
+EARLY_PIECE = 512
+"""Bytes of such a piece from which on the next is kept by itself."""
 
 
 class Downstream(Protocol):
@@ -211,10 +213,14 @@ class Exchange:
         if self.relay is not None:
             self.relay.request_body(data)
         elif self.waiting:
-            if self.early is None:
-                self.early = []
-            self.early.append(data)
-            self.early_size += len(data)  # counted, not summed up: pieces may be of one byte
+            early = self.early
+            if early is None:
+                self.early = [data]
+            elif len(early[-1]) < EARLY_PIECE:
+                early[-1] += data  # a piece of two bytes by itself would take twenty times its room
+            else:
+                early.append(data)
+            self.early_size += len(data)  # counted, not summed up
             if self.early_size > self.early_limit:
                 self.connection.pause_reading(Pause.EARLY)
                 self.wake()  # who waits for the whole of it waits in vain
