@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.test_step_up import handoff_in, onward, send_on, submit
 from tests.lab.asked import APP, AUTH, CONTROL, HOME, ROUTE, RULES, WHY, decide, lines, say, somebody, stated
+from tests.lab.waiting import until
 from tests.lab.world import HOUR, MINUTE, World, refusal, world
 
 
@@ -264,6 +265,7 @@ async def test_a_named_account_breaks_the_glass_and_ends_it(w: World) -> None:
     ended = await bob.submit(me, "/.zt/break-glass", {"token": me.input("token"), "answer": "end"})
     assert "You broke the glass" not in ended.text
     assert (await bob.visit(HOME + "/secret")).status == 403
+    await until(lambda: "broke the glass" in "".join(p.read_text() for p in w.lab.directory.rglob("*.jsonl")))
     begun, over = await lines(w, "break-glass")
     assert (begun["action"], begun["user"], begun["until"]) == ("begun", "sub-bob", w.clock.now() + 30 * MINUTE)
     assert over["action"] == "ended"

@@ -33,6 +33,7 @@ from zt_proxy.control.settings import (
     ProviderSettings,
     SessionSettings,
 )
+from zt_proxy.control.watch.findings import Finding
 from zt_proxy.core.clock import ManualClock
 from zt_proxy.core.errors import ClientError, Reason, ZtError
 from zt_proxy.core.handoff import Handoff, Purpose, seal_handoff
@@ -299,6 +300,7 @@ class PortalLab:
         self.changes: list[Invalidation] = []
         self.lines: list[dict[str, Any]] = []
         """What is on record, of approvals and what else `sessions.note` is told."""
+        self.alarms: list[Finding] = []
         self.record_fault: ZtError | None = None
         self.locked: set[str] = set()
         """Subjects."""
@@ -349,6 +351,7 @@ class PortalLab:
             self.judge,
             self.approvals,
             self,
+            self.alarms.append,
         )
         self.server = TestServer(application, port=self._port)
         await self.server.start_server(access_log=None)  # as the process wiring does (ZT-LOG-02)

@@ -229,6 +229,7 @@ class Control(Generic[L]):
             self.judge,
             self.approvals,
             self.locks,
+            self.watch.alerts.put,
         )
         revocation = await self.revocation.prepare(settings.revocation)
         origins = await asyncio.to_thread(origins_of, settings, self.judge.origins)

@@ -18,7 +18,7 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 """Upper bounds of the latency buckets, in seconds; one more holds what is above."""
 
 _CLASSES = ("other", "1xx", "2xx", "3xx", "4xx", "5xx")
-_ALLOWING = frozenset((Reason.RULE_ALLOWED, Reason.PUBLIC, Reason.INTERNAL, Reason.PREFLIGHT))
+_ALLOWING = frozenset((Reason.RULE_ALLOWED, Reason.PUBLIC, Reason.INTERNAL, Reason.PREFLIGHT, Reason.BREAK_GLASS))
 _CHALLENGING = frozenset(
     (
         Reason.LOGIN_REQUIRED,
@@ -30,6 +30,9 @@ _CHALLENGING = frozenset(
         Reason.COOKIE_REPEATED,
         Reason.MFA_REQUIRED,
         Reason.REAUTH_REQUIRED,
+        Reason.LOCKED_STEP_UP,
+        Reason.JUSTIFICATION_REQUIRED,
+        Reason.APPROVAL_REQUIRED,
     )
 )
 

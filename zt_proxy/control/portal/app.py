@@ -38,6 +38,7 @@ from zt_proxy.control.portal.call import Call, Locked, Portal, PortalVerifier
 from zt_proxy.control.risk.judge import Judge
 from zt_proxy.control.session.manager import SessionManager
 from zt_proxy.control.settings import ControlSettings
+from zt_proxy.control.watch.findings import Finding
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason, ZtError
 from zt_proxy.core.keys import KeyRing
@@ -109,6 +110,7 @@ def build_portal(
     judge: Judge,
     approvals: Approvals,
     locks: Locked,
+    alarm: Callable[[Finding], None],
 ) -> web.Application:
     """The application; whoever calls this runs it on `settings.socket`."""
     room = WaitingRoom(settings.logins_waiting)
@@ -126,6 +128,7 @@ def build_portal(
         judge=judge,
         approvals=approvals,
         locks=locks,
+        alarm=alarm,
     )
 
     async def entry(request: web.Request) -> web.StreamResponse:

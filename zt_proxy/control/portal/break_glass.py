@@ -6,6 +6,7 @@ watch. Locks hold all the same.
 
 import structlog
 from aiohttp import web
+from msgspec.structs import replace
 
 from zt_proxy.control.devices.times import ahead, length
 from zt_proxy.control.portal import words
@@ -17,6 +18,8 @@ from zt_proxy.control.portal.forms import form_token
 from zt_proxy.control.portal.sign_in import navigation_only
 from zt_proxy.control.portal.sign_out import who
 from zt_proxy.control.risk.judge import person_line
+from zt_proxy.control.watch import findings
+from zt_proxy.control.watch.findings import Facts
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.session import Session
 
@@ -67,6 +70,7 @@ async def change(call: Call) -> web.StreamResponse:
     until = min(call.portal.clock.now() + _lasts(call), session.absolute_deadline)
     await _note(call, session, "begun", until=until, justification=text)
     await call.portal.sessions.grants.break_glass(session.sid, until, text)
+    _alarm(call, session, text)
     log.warning("glass broken", user=session.principal.subject, sid=session.sid, request_id=call.request_id)
     return redirect(call, "/.zt/me")
 
@@ -99,6 +103,24 @@ async def _page(call: Call, session: Session, said: str = "", wrong: str = "") -
         said=said[: words.LONGEST * 2],
         wrong=wrong,
     )
+
+
+def _alarm(call: Call, session: Session, text: str) -> None:
+    """Tell those who watch already now, and not only when something is done by it."""
+    who = session.principal
+    facts = Facts(
+        host=call.host,
+        method="POST",
+        client=call.client,
+        sub=who.subject,
+        email=who.email or "",
+        provider=who.provider,
+        sid=session.sid,
+        justification=text,
+        break_glass=True,
+    )
+    found = findings.break_glass(facts, call.request_id, BREAK_GLASS, call.portal.clock.now())
+    call.portal.alarm(replace(found, summary=f"{facts.who} broke the glass: {findings.shown(text)}"))
 
 
 async def _note(call: Call, session: Session, action: str, **more: str | float) -> None:

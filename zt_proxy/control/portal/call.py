@@ -20,6 +20,7 @@ from zt_proxy.control.risk.judge import Judge
 from zt_proxy.control.session.logins import PendingLogins
 from zt_proxy.control.session.manager import SessionManager
 from zt_proxy.control.settings import AppHost, ControlSettings
+from zt_proxy.control.watch.findings import Finding
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.core.keys import CookieMac, KeyRing
@@ -61,6 +62,7 @@ class Portal:
         judge: Judge,
         approvals: Approvals,
         locks: Locked,
+        alarm: Callable[[Finding], None],
     ) -> None:
         self.settings = settings
         self.sessions = sessions
@@ -77,6 +79,7 @@ class Portal:
         self.judge = judge
         self.approvals = approvals
         self.locks = locks
+        self.alarm = alarm
         self.approvers: Rules = {(each.route, each.rule): each.approve for each in settings.approvals}
         self.loops = LoopGuard(clock)
         self.logout_guard = LogoutGuard()

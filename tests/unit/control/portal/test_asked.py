@@ -355,6 +355,9 @@ async def test_the_broken_glass_lasts_as_long_as_configured_and_never_beyond_fou
         assert session is not None
         assert session.break_glass == lab.clock.now() + 4 * 3_600.0
         assert session.justified[BREAK_GLASS] == WHY
+        (alarm,) = lab.alarms
+        assert (alarm.kind, alarm.severity, alarm.facts.sid) == ("break-glass", "high", session.sid)
+        assert alarm.summary == f"alice@example.com broke the glass: {WHY}"
         assert "You broke the glass" in (await alice.get(PORTAL, "/.zt/me")).text
         bob = await signed_in(lab, "bob")
         assert (await bob.get(PORTAL, "/.zt/break-glass")).status == 404
