@@ -63,12 +63,7 @@ class View(msgspec.Struct, frozen=True):
         """Of a request that is not allowed: the allow rule that lacks least, with what it lacks first."""
         if self.outcome.word == "allow":
             return None
-        allows = [
-            rule
-            for rule in self.trace.rules
-            if rule.effect is RuleEffect.ALLOW and rule.mode is Mode.ENFORCE and rule.unmet and about(rule)
-        ]
-        return min(allows, key=lambda rule: (_unmet(rule), rule.id), default=None)
+        return nearest_of(self.trace)
 
     def show(self, *, everything: bool = False) -> None:
         from rich.console import Console
@@ -173,6 +168,16 @@ class View(msgspec.Struct, frozen=True):
             wanted = "  " * each.depth + _wanted(each, rule.criteria[place + 1 :])
             table.add_row(_SIGNS[each.said], each.kind, escape(plain(wanted)), escape(plain(each.actual)))
         console.print(Padding(table, (0, 0, 0, 4)))
+
+
+def nearest_of(trace: Trace) -> RuleTrace | None:
+    """The allow rule about this request that lacks least; its `unmet` says what first. None: there is none."""
+    allows = [
+        rule
+        for rule in trace.rules
+        if rule.effect is RuleEffect.ALLOW and rule.mode is Mode.ENFORCE and rule.unmet and about(rule)
+    ]
+    return min(allows, key=lambda rule: (_unmet(rule), rule.id), default=None)
 
 
 def about(rule: RuleTrace) -> bool:

@@ -13,6 +13,7 @@ from zt_proxy.cli import (
     init,
     locks,
     profile,
+    reload,
     replay,
     run,
     schema,
@@ -20,6 +21,7 @@ from zt_proxy.cli import (
     status,
     test_policy,
     verify_upstream,
+    who_can,
 )
 
 app = typer.Typer(
@@ -38,7 +40,9 @@ COMMANDS = (
     schema,
     profile,
     replay,
+    reload,
     explain,
+    who_can,
     test_policy,
     status,
     sessions,

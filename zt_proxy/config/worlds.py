@@ -36,6 +36,7 @@ from zt_proxy.policy.compile import compile_machines, compile_rules
 from zt_proxy.policy.conditions import Vocabulary
 from zt_proxy.policy.explain import Trace
 from zt_proxy.policy.geo import Origins
+from zt_proxy.policy.profile_spec import ProfileSpec
 from zt_proxy.policy.risk import RiskSettings
 from zt_proxy.policy.spec import RouteRules, RuleSpec
 from zt_proxy.worker.protect.mask.masking import Mask
@@ -54,7 +55,7 @@ class RouteWorld:
         route: Route,
         rules: RouteRules,
         masks: tuple[MaskSpec, ...] = (),
-        profile: Profile | None = None,
+        profile: ProfileSpec | None = None,
         host: str = "",
         places: Mapping[str, int] | None = None,
     ) -> None:
@@ -70,7 +71,8 @@ class RouteWorld:
             case_insensitive=route.paths.case == "insensitive",
         )
         self.rules = rules
-        self.profile = profile
+        self.profile_spec = profile
+        self.profile = Profile(profile, self.prefix) if profile is not None else None
         self.policy = compile_rules(rules)
         self.machines = compile_machines(rules)
         self.masks = masks
@@ -176,13 +178,12 @@ def estate(path: Path, clock: Clock | None = None) -> Estate:
 
 def _world(route: Route, schema: Schema, base: Path, scopes: tuple[RuleSpec, ...]) -> RouteWorld:
     rules = build_policy.route_rules(route, schema, scopes)
-    prefix = names.prefix(route.path).encode("ascii")
     places = {rule.id: mark.line for _, rule in build_policy.rules_on(route, schema) if (mark := rule.at("id"))}
     return RouteWorld(
         route,
         rules,
         build_mask.masks(route, schema),
-        Profile(load_profile(route.profile, base), prefix) if route.profile else None,
+        load_profile(route.profile, base) if route.profile else None,
         _host(route, schema),
         places,
     )
