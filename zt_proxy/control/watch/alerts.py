@@ -22,7 +22,13 @@ from zt_proxy.core.errors import ZtError
 from zt_proxy.link.locks import CAUSE, LockEffect, LockKind
 
 WAITING = 1_000
-"""Findings in the queue; the next one is dropped and counted."""
+"""Findings in the queue; the next one is dropped and counted. Those that may lock have a queue of their own, as long,
+and go first: nobody may keep themselves unlocked by doing much else that is told."""
+SHARE = WAITING // 4
+"""Findings of one person in the queue: nobody may keep others from being told of."""
+EACH = 50
+"""Alerts of one person, of one kind and about one kind of change, that are told apart for a while; further findings
+count on one that they share. A name that a client chooses, such as an object's, must not make alerts without end."""
 OPEN = 10_000
 """Alerts that further findings may be counted on; beyond it the oldest is finished early."""
 REQUESTS = 20
@@ -141,9 +147,14 @@ class Alerts:
         self._webhooks = webhooks
         self._keep = keep
         self._waiting: deque[Finding] = deque()
+        self._urgent: deque[Finding] = deque()
+        self._of: Counter[tuple[str, str]] = Counter()
+        """Person → their findings in `_waiting`."""
         self._wake = asyncio.Event()
         self._one_by_one = asyncio.Lock()
         self._open: dict[tuple[str, ...], _Open] = {}
+        self._apart: Counter[tuple[str, ...]] = Counter()
+        """`_group` → alerts in `_open`."""
         self._locked: dict[tuple[str, ...], tuple[str, float]] = {}
 
     def configure(self, settings: WatchSettings) -> None:
@@ -151,10 +162,18 @@ class Alerts:
 
     def put(self, finding: Finding) -> None:
         """Never waits, never raises."""
-        if len(self._waiting) >= WAITING:
-            self.dropped += 1
-            return
-        self._waiting.append(finding)
+        if _may_lock(finding):
+            if len(self._urgent) >= WAITING:
+                self.dropped += 1
+                return
+            self._urgent.append(finding)
+        else:
+            whose = (finding.facts.provider, finding.facts.sub)
+            if len(self._waiting) >= WAITING or self._of[whose] >= SHARE:
+                self.dropped += 1
+                return
+            self._of[whose] += 1
+            self._waiting.append(finding)
         self._wake.set()
 
     async def run(self) -> None:
@@ -167,13 +186,23 @@ class Alerts:
     async def work_off(self) -> None:
         """Everything that waits."""
         async with self._one_by_one:
-            while self._waiting:
-                finding = self._waiting.popleft()
+            while self._urgent or self._waiting:
+                finding = self._next()
                 try:
                     await self._take(finding)
                 except Exception:  # one that cannot be told must not keep the next from being told
                     self.dropped += 1
                     log.exception("alert not told", kind=finding.kind)
+
+    def _next(self) -> Finding:
+        if self._urgent:
+            return self._urgent.popleft()
+        finding = self._waiting.popleft()
+        whose = (finding.facts.provider, finding.facts.sub)
+        self._of[whose] -= 1
+        if not self._of[whose]:
+            del self._of[whose]
+        return finding
 
     async def finish(self, *, everything: bool = False) -> None:
         """Tell once more of those alerts whose quiet time is over and that have counted something."""
@@ -183,13 +212,13 @@ class Alerts:
     async def _finish(self, everything: bool = False) -> None:
         now = self._clock.monotonic()
         for key in [key for key, each in self._open.items() if everything or each.until <= now]:
-            each = self._open.pop(key)
+            each = self._close(key)
             if each.alert.count > each.told:
                 await self._tell(each.alert)
 
     async def _take(self, finding: Finding) -> None:
-        facts, now = finding.facts, self._clock.monotonic()
-        key = (finding.kind, facts.provider, facts.sub, finding.alike)
+        now = self._clock.monotonic()
+        key, finding = self._counted_on(finding)
         known = self._open.get(key)
         if known is not None and known.until > now:
             self.repeated += 1
@@ -198,7 +227,7 @@ class Alerts:
             alert = msgspec.structs.replace(
                 alert, count=alert.count + 1, last_at=max(alert.at, finding.at), requests=requests
             )
-            if finding.response is not None and finding.response.respond is Respond.ENFORCE:
+            if _may_lock(finding):
                 alert = await self._respond(key, finding, alert)
             known.alert = alert
             return
@@ -206,16 +235,33 @@ class Alerts:
             await self._finish()
         alert = await self._respond(key, finding, _alert(finding))
         if len(self._open) >= OPEN:
-            oldest = self._open.pop(next(iter(self._open)))
+            oldest = self._close(next(iter(self._open)))
             if oldest.alert.count > oldest.told:
                 await self._tell(oldest.alert)
+        self._apart[_group(finding)] += key not in self._open
         self._open[key] = _Open(alert, now + self._settings.quiet)
         self.counts[alert.kind, alert.severity] += 1
         await self._tell(alert)
 
+    def _counted_on(self, finding: Finding) -> tuple[tuple[str, ...], Finding]:
+        """Key in `_open`, and the finding, as one of many where there are too many to tell apart."""
+        group = _group(finding)
+        key = (*group, finding.alike)
+        if key in self._open or self._apart[group] < EACH:
+            return key, finding
+        said = f"{finding.facts.who} goes on at {finding.facts.route}: {EACH} alerts of the kind {finding.kind} before"
+        return (*group, ""), msgspec.structs.replace(finding, summary=said)
+
+    def _close(self, key: tuple[str, ...]) -> _Open:
+        group = key[:-1]
+        self._apart[group] -= 1
+        if self._apart[group] <= 0:
+            del self._apart[group]
+        return self._open.pop(key)
+
     async def _respond(self, key: tuple[str, ...], finding: Finding, alert: Alert) -> Alert:
         """Lock, where the detector may; says on the alert what came of it."""
-        if finding.response is None or alert.suggested is None or finding.response.respond is not Respond.ENFORCE:
+        if alert.suggested is None or not _may_lock(finding):
             return alert
         locked, why = await self._lock(key, finding, alert.suggested)
         return msgspec.structs.replace(alert, lock=locked, not_locked=why)
@@ -263,6 +309,15 @@ class Alerts:
             await self._keep(alert)
         except ZtError as error:
             log.error("alert not kept", alert=alert.id, problem=str(error))
+
+
+def _group(finding: Finding) -> tuple[str, ...]:
+    facts = finding.facts
+    return finding.kind, facts.provider, facts.sub, facts.changes
+
+
+def _may_lock(finding: Finding) -> bool:
+    return finding.response is not None and finding.response.respond is Respond.ENFORCE
 
 
 def _alert(finding: Finding) -> Alert:
