@@ -150,6 +150,14 @@ async def _asking(call: Call, transaction: Transaction, login: VerifiedLogin) ->
     return f"{ASKING[handoff.ask]}?login={quote(name)}"
 
 
+async def refuse_asking(call: Call, half: HalfLogin) -> None:
+    """What only lets somebody answer a question is no sign-in that an own factor completes, or that adds one.
+    Raises ClientError(HANDOFF_INVALID)."""
+    handoff = half.transaction.handoff
+    if handoff is not None and handoff.ask and await stepped_up(call, handoff) is not None:
+        raise ClientError(Reason.HANDOFF_INVALID, "the link is for something else")
+
+
 async def _adopt(call: Call, transaction: Transaction, login: VerifiedLogin, session: Session | None) -> str:
     """The session that this sign-in makes; gives its sid."""
     sessions = call.portal.sessions

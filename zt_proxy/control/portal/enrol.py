@@ -71,6 +71,7 @@ async def open_enrolment(call: Call) -> Enrolment:
     if name is not None:
         call.retry = ("Start again", "/.zt/sign-in")
         half = await call.portal.logins.half(name, call.browser())
+        await adopt.refuse_asking(call, half)
         login = half.login
         level = await adopt.needed_level(call, half.transaction)
         factors = await call.portal.factors.of(Person.of(login.principal))

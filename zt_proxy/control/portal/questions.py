@@ -79,6 +79,7 @@ async def open_question(call: Call) -> Question:
 async def _half_question(call: Call, name: str) -> "HalfQuestion":
     call.retry = ("Start again", "/.zt/sign-in")
     half = await call.portal.logins.half(name, call.browser())
+    await adopt.refuse_asking(call, half)
     return HalfQuestion(name, half, await adopt.needed_level(call, half.transaction))
 
 

@@ -143,6 +143,36 @@ async def test_a_background_request_opens_none_of_these_pages(tmp_path: Path) ->
             assert answer.status == 401
 
 
+async def test_who_came_through_the_provider_to_answer_can_answer_and_nothing_else(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        alice.jar.pop(PORTAL)
+        sent = await alice.get(PORTAL, f"/.zt/sign-in?to={await asked(alice, 'justify')}")
+        page = (await alice.back(sent.location.partition("state=")[2])).location
+        assert page.startswith("/.zt/why?login=")
+        login = page.partition("?")[2]
+        for place in ("confirm", "enrol", "approval"):
+            answer = await alice.get(PORTAL, f"/.zt/{place}?{login}")
+            assert (answer.status, "handoff-invalid" in answer.text) == (400, True), place
+        assert (await alice.post(f"/.zt/confirm/code?{login}", code="123456")).status == 400
+        assert (await alice.post(f"/.zt/enrol/done?{login}")).status == 400
+        assert await alice.session(PORTAL) is None, "it is no sign-in"
+        other = lab.browser()
+        assert (await other.get(PORTAL, page)).status == 400, "the browser that came back alone"
+        assert (await alice.follow(await alice.post(page, said=WHY))).location == "/red/?a=1"
+        assert (await alice.post(page, said=WHY)).status == 400, "once"
+
+
+async def test_another_person_at_the_provider_answers_for_nobody(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice = await signed_in(lab, "alice")
+        alice.jar.pop(PORTAL)
+        sent = await alice.get(PORTAL, f"/.zt/sign-in?to={await asked(alice, 'justify')}")
+        lab.provider.principal = Principal("bob", "https://idp.example", "corp", email="bob@example.com")
+        answer = await alice.back(sent.location.partition("state=")[2])
+        assert (answer.status, "login-other-subject" in answer.text) == (403, True)
+
+
 # ---- who may agree
 
 
