@@ -1,10 +1,18 @@
 """What somebody tries who means to escape watching, to lock others, or to be let through by words said for others."""
 
+from typing import Any
+
+import pytest
 from msgspec.structs import replace
 
-from tests.unit.control.watch.test_alerts import ALICE, NOW, Desk, too_much
+from tests.integration.test_operator import command
+from tests.lab.proxy import ProxyLab
+from tests.unit.control.watch.test_alerts import NOW, Desk, too_much
 from zt_proxy.control.watch.alerts import EACH, SHARE, WAITING
 from zt_proxy.control.watch.findings import Facts, Finding, change
+from zt_proxy.core.session import Principal
+from zt_proxy.link.locks import Lock, LockEffect, LockKind
+from zt_proxy.worker.protect.locks import Locks
 
 MALLORY = Facts(route="app", sub="mallory", provider="corp", sid="s9", changes="deployment")
 
@@ -51,3 +59,51 @@ async def test_names_that_a_client_chooses_make_no_alerts_without_end() -> None:
     assert desk.sent[-1].object == "flow:f1", "after the quiet time they are told apart again"
     await desk.alerts.finish(everything=True)
     assert not desk.alerts._apart
+
+
+# ---- locks
+
+
+def person(subject: str, email: str | None = None, provider: str = "corp") -> Principal:
+    return Principal(subject, "https://idp", provider, email)
+
+
+def lock(value: str, **more: Any) -> Lock:
+    return Lock("0000000a", LockKind.USER, value, LockEffect.BLOCK, "", "watch:volume", NOW, **more)
+
+
+@pytest.mark.parametrize("other", [person("ALICE"), person("x", "Alice@ex"), person("Alice", provider="cust")])
+def test_a_lock_on_one_person_does_not_reach_another_of_nearly_that_name(other: Principal) -> None:
+    """Subjects are compared exactly (OpenID Connect Core §5.7)."""
+    for who, value in ((person("Alice"), "Alice"), (person("alice@ex"), "alice@ex")):
+        locks = Locks()
+        locks.set(lock(value, provider="corp", exact=True))
+        assert locks._of_user(who)
+        assert not locks._of_user(other)
+
+
+def test_a_lock_by_address_reaches_whoever_has_it_in_any_case() -> None:
+    locks = Locks()
+    locks.set(lock("Alice@Ex"))
+    assert locks._of_user(person("u1", "alice@eX", "cust"))
+    assert not locks._of_user(person("alice@ex")), "that is a subject, spelt otherwise"
+
+
+async def test_a_detector_locks_whom_it_saw_and_nobody_whose_address_they_call_themselves() -> None:
+    """Whoever may choose a user name takes the address of somebody else, and then far too much."""
+    desk = Desk()
+    await desk.find(too_much(facts=replace(MALLORY, sub="ceo@example.com")))
+    (order,) = desk.orders
+    assert (order.value, order.provider, order.exact) == ("ceo@example.com", "corp", True)
+
+
+async def test_no_name_lifts_no_lock() -> None:
+    async with ProxyLab() as proxy:
+        for name in ("alice", "bob"):
+            code, _, err = await command(proxy, "lock", "user", name)
+            assert code == 0, err
+        for blank in (" ", "\t", ""):
+            code, _, err = await command(proxy, "unlock", "user", blank)
+            assert code != 0, err
+        assert proxy.proxy.control is not None
+        assert len(proxy.proxy.control.locks.current()) == 2

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from zt_proxy.core.session import Principal
+
 MOST = 10_000
 """Locks in force at a time."""
 CAUSE = 300
@@ -62,6 +64,17 @@ class Lock(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """How operators know the target: a user's or a session's e-mail address."""
     reviewed: str = ""
     """Who looked into it; empty: nobody has."""
+    exact: bool = False
+    """Of a user: `value` is what `provider` calls them, and nobody's address. Where people choose what they are called,
+    one must not be locked by calling themselves as another's address is."""
+
+    def names(self, who: Principal) -> bool:
+        """Of a user: it is about this person. A subject counts as it is spelt, an address in any case."""
+        if self.provider and self.provider != who.provider:
+            return False
+        if self.value == who.subject:
+            return True
+        return not self.exact and who.email is not None and self.value.casefold() == who.email.casefold()
 
     def over(self, now: float) -> bool:
         """Its time has come."""

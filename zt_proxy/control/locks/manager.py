@@ -114,14 +114,7 @@ class LockManager:
 
     def on_person(self, who: Principal) -> tuple[Lock, ...]:
         """Locks of this very user, for pages that a lock does not stop by itself."""
-        email = who.email.casefold() if who.email is not None else None
-        return tuple(
-            lock
-            for lock in self.current()
-            if lock.kind is LockKind.USER
-            and (not lock.provider or lock.provider == who.provider)
-            and (lock.value == who.subject or lock.value.casefold() == email)
-        )
+        return tuple(lock for lock in self.current() if lock.kind is LockKind.USER and lock.names(who))
 
     def on_session(self, session: Session) -> bool:
         """Whether a lock on this very user, session or device is in force, whatever its effect."""
@@ -167,6 +160,7 @@ class LockManager:
             expires=expires,
             provider=order.provider,
             shown=order.shown,
+            exact=order.exact,
         )
         await self._on_record("lock", lock, lock.by, order.cause, order.uid)
         await self._store.put(lock)
@@ -239,9 +233,10 @@ class LockManager:
 
     def _same(self, order: LockOrder) -> Lock | None:
         now = self._clock.now()
-        wanted = (order.kind, order.value, order.provider, order.effect, order.by)
+        wanted = (order.kind, order.value, order.provider, order.effect, order.by, order.exact)
         for lock in self._locks.values():
-            if (lock.kind, lock.value, lock.provider, lock.effect, lock.by) == wanted and not lock.over(now):
+            known = (lock.kind, lock.value, lock.provider, lock.effect, lock.by, lock.exact)
+            if known == wanted and not lock.over(now):
                 return lock
         return None
 

@@ -22,6 +22,7 @@ class LockOrder(msgspec.Struct, frozen=True):
     """Seconds; None: until somebody has reviewed it."""
     provider: str = ""
     shown: str = ""
+    exact: bool = False
     uid: int = NO_OPERATOR
     """Of the operator, as the kernel says; `NO_OPERATOR` for a detector."""
 

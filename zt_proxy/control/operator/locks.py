@@ -62,6 +62,7 @@ class LockShown(msgspec.Struct, frozen=True, omit_defaults=True):
     provider: str = ""
     shown: str = ""
     reviewed: str = ""
+    exact: bool = False
     ended: float | None = None
     ended_by: str = ""
     """Empty with `ended`: its time had come."""
@@ -77,6 +78,7 @@ class _Target(NamedTuple):
     provider: str = ""
     shown: str = ""
     known: bool = True
+    exact: bool = False
 
 
 _set = msgspec.json.Decoder(Set, strict=True)
@@ -121,6 +123,7 @@ class LockOrders:
                 lasts=order.lasts,
                 provider=target.provider,
                 shown=target.shown,
+                exact=target.exact,
                 uid=uid,
             )
         )
@@ -143,7 +146,8 @@ class LockOrders:
 
     async def _chosen(self, order: Lift) -> list[Lock]:
         """Raises ClientError: 400 for an order that makes no sense, 404 if nothing is locked by it."""
-        if bool(order.id) == (order.kind is not None and bool(order.value)):
+        value = order.value.strip()
+        if bool(order.id) == (order.kind is not None and bool(value)):
             raise ClientError(Reason.MALFORMED, "say either the id of a lock, or the kind and value of its target")
         current = self._locks.current()
         if order.id:
@@ -153,7 +157,7 @@ class LockOrders:
                 lock
                 for lock in current
                 if lock.kind is order.kind
-                and _is_called(lock, order.value.strip())
+                and _is_called(lock, value)
                 and (not order.provider or lock.provider in ("", order.provider))
             ]
             providers = tuple(sorted({lock.provider for lock in found if lock.provider}))
@@ -194,7 +198,7 @@ class LockOrders:
         if len(people) > 1:
             raise Ambiguous(value, tuple(sorted({name for name, _ in people})))
         for (name, subject), email in people.items():
-            return _Target(subject, name, email)
+            return _Target(subject, name, email, exact=True)
         return _Target(value, provider, known=False)
 
     async def _enrolled(self, value: str, provider: str) -> dict[tuple[str, str], str]:
@@ -211,7 +215,9 @@ class LockOrders:
 def _is_called(lock: Lock, name: str) -> bool:
     if lock.kind is not LockKind.USER:
         return lock.value == name
-    return name == lock.value or name.casefold() in (lock.value.casefold(), lock.shown.casefold())
+    if name == lock.value or (lock.shown and name.casefold() == lock.shown.casefold()):
+        return True
+    return not lock.exact and name.casefold() == lock.value.casefold()
 
 
 def _unknown(kind: str, value: str) -> ClientError:

@@ -283,6 +283,7 @@ class Alerts:
             lasts=suggested.lasts,
             provider=suggested.provider,
             shown=finding.facts.email,
+            exact=suggested.kind == LockKind.USER.value,
         )
         try:
             async with asyncio.timeout(PATIENCE):

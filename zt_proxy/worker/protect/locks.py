@@ -75,7 +75,7 @@ class Locks:
         found = self._by.get((LockKind.USER, who.subject), _NONE)
         if who.email is not None:
             found = {**found, **self._by.get((LockKind.USER, who.email.casefold()), _NONE)}
-        return [lock for lock in found.values() if not lock.provider or lock.provider == who.provider]
+        return [lock for lock in found.values() if lock.names(who)]
 
     def _forget(self, id: str) -> bool:
         lock = self.by_id.pop(id, None)
@@ -90,7 +90,7 @@ class Locks:
 
 
 def _keys(lock: Lock) -> frozenset[tuple[LockKind, str]]:
-    """An e-mail address is known in lower case; as a subject it counts as it is spelt."""
+    """An e-mail address is known in lower case; `Lock.names` tells it from a subject that is spelt so."""
     names = {lock.value, lock.value.casefold()} if lock.kind is LockKind.USER else {lock.value}
     return frozenset((lock.kind, name) for name in names)
 
