@@ -28,7 +28,7 @@ from zt_proxy.control.settings import (
     WebhookSettings,
 )
 from zt_proxy.control.watch.observer import Observer
-from zt_proxy.core.clock import ManualClock
+from zt_proxy.core.clock import ManualClock, SystemClock
 from zt_proxy.core.keys import Secret
 from zt_proxy.core.types import Action
 from zt_proxy.link.locks import LockEffect
@@ -259,3 +259,22 @@ async def test_what_is_counted_is_on_the_page_of_metrics() -> None:
         assert samples["zt_watch_observed_total",] == 5
         assert samples["zt_watch_dropped_total",] == 0
         assert samples["zt_watch_people",] == 0
+
+
+async def test_a_download_that_goes_on_is_told_of_and_cut_before_its_end() -> None:
+    def half(_: Seen) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n" + bytes(10_000_000)
+
+    volume = VolumeSettings(floor=5_000 * KB, learn=0.0, response=respond(Respond.ENFORCE, LockEffect.BLOCK))
+    async with watched(WatchSettings(volume=volume, first_use=OFF), clock=SystemClock()) as proxy:
+        proxy.upstream.answer = half
+        cookie = await proxy.sign_in()
+        client = await proxy.connect()
+        await client.write(b"GET /all HTTP/1.1\r\nHost: app.test\r\nCookie: " + cookie + b"\r\n\r\n")
+        got = await client.ended()
+        assert 5_000_000 < len(got) <= 10_001_000
+        assert (await proxy.get("/", cookie)).problem["reason"] == "locked"
+        lines = await proxy.log()
+    assert [line["bytes_out"] for line in lines if line["type"] == "progress"] == [10_000_000]
+    (alert,) = [line for line in lines if line["type"] == "alert"]
+    assert alert["about"] == "volume"

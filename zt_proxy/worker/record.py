@@ -137,6 +137,18 @@ class EndRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_f
     """Fields that were masked in the answer."""
 
 
+class ProgressRecord(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="progress"):
+    """A long answer under way: body bytes that have gone out so far."""
+
+    v: int
+    at: float
+    id: str
+    worker: int
+    boot: str
+    n: int
+    bytes_out: int
+
+
 class Recorder:
     """Writes a worker's records, numbered from 1 for each boot, so that a record read twice is known by its number."""
 
@@ -301,6 +313,13 @@ class Recorder:
         self._n = number
         if len(self._ends) >= TOGETHER:
             self.flush()
+
+    def progress(self, request_id: bytes, at: float, bytes_out: int) -> None:
+        """Record how much of a long answer has gone out, for whoever watches; as `end`, it never raises for want of
+        room."""
+        self._n += 1
+        record = ProgressRecord(VERSION, at, request_id.decode(), self._worker, self._boot, self._n, bytes_out)
+        self._ends.append(pack_json(encode_line(record)))
 
     def flush(self) -> None:
         """Write the end records that wait for company; the listeners' sweep calls this four times a second."""

@@ -136,6 +136,11 @@ class Flow:
             return self.excess(at, rules)
         return None
 
+    def more(self, sent: int, at: float, rules: VolumeSettings) -> Excess | None:
+        """So many bytes more of a request that goes on."""
+        self.requests_left += 1
+        return self.add(sent, at, rules)
+
     def taken(self) -> tuple[int, int]:
         """Bytes and requests that are in no level yet."""
         return self._sent - self.sent_left, self._requests - self.requests_left

@@ -106,6 +106,8 @@ class Observer:
         self._older: dict[bytes, Said] = {}
         self._texts: dict[bytes, Said] = {}
         self._sids: set[str] = set()
+        self._counted: dict[bytes, int] = {}
+        """Bytes of requests under way that were counted already."""
 
     def configure(self, settings: WatchSettings) -> None:
         """From now on judge by these."""
@@ -115,6 +117,7 @@ class Observer:
         self._texts.clear()
         self._open.clear()
         self._older.clear()
+        self._counted.clear()
         for flow in self.flows.values():
             flow.until = 0.0  # limits are worked out anew at the next request
 
@@ -150,6 +153,8 @@ class Observer:
             flow = said.flow
             if flow is None:
                 continue
+            if self._counted:
+                sent -= self._counted.pop(name, 0)  # noqa: PLW2901 - what is left of it
             if at < flow.until:  # what `add` does, without a call: nearly every request comes this way
                 flow.sent_left = sent_left = flow.sent_left - sent
                 flow.requests_left = requests_left = flow.requests_left - 1
@@ -175,6 +180,23 @@ class Observer:
                 self.decisions([name, read.path.encode("ascii", "backslashreplace"), text, read.at])
             elif read.type == "end":
                 self.ends([name, read.bytes_out, read.at])
+            elif read.type == "progress":
+                self._progress(name, read.bytes_out, read.at)
+
+    def _progress(self, name: bytes, sent: int, at: float) -> None:
+        """A request that goes on has sent so much by now: nobody waits for the end of a download of an hour."""
+        said = self._open.get(name) or self._older.pop(name, None)
+        if said is None or said.flow is None:
+            return
+        self._open[name] = said
+        more = sent - self._counted.get(name, 0)
+        if len(self._counted) >= OPEN:
+            del self._counted[next(iter(self._counted))]
+        self._counted[name] = sent
+        excess = said.flow.more(more, at, self.settings.volume)
+        if excess is not None:
+            response = self.settings.volume.response
+            self.found.append(volume(said.facts, name.decode("ascii"), at, excess, response))
 
     # ---- what is new ----
 

@@ -36,6 +36,11 @@ FIRST_REQUEST = 1.0
 OWN = -1
 """The listener's own socket, among those of other slots that it serves for a while."""
 
+PROGRESS = 4 * 1024 * 1024
+"""Bytes of an answer that goes on, after which it is on record how much there was so far."""
+PROGRESS_EVERY = 1.0
+"""Seconds at least between two such records."""
+
 
 class Listener:
     """See the module."""
@@ -272,6 +277,13 @@ class Listener:
                 detail = "the platform did not begin to answer"
                 relay.fail(UpstreamError(Reason.UPSTREAM_FIRST_BYTE_TIMEOUT, detail, status=504))
                 return
+        if (
+            relay is not None
+            and relay.bytes_out - exchange.told >= PROGRESS
+            and now - exchange.told_at >= PROGRESS_EVERY
+        ):
+            exchange.told, exchange.told_at = relay.bytes_out, now
+            self.gateway.recorder.progress(exchange.id, epoch, relay.bytes_out)
         total = self.limits.request_timeout
         if total and relay is not None and relay.phase < Phase.STREAMING and now - exchange.started > total:
             relay.fail(ClientError(Reason.REQUEST_TIMEOUT, "the request took too long", status=408))

@@ -177,6 +177,9 @@ class Exchange:
     early_limit = EARLY_BODY
     continued = False
     """The client was told to send its body."""
+    told = 0
+    """Bytes of the answer that are on record while it goes on."""
+    told_at = 0.0
     _complete: asyncio.Future[None] | None = None
     """Somebody waits for the whole body."""
     request_ended = False

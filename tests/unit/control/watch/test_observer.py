@@ -88,6 +88,31 @@ def test_records_that_came_as_json_count_alike() -> None:
     assert records.observer.unreadable == 1
 
 
+def test_what_a_request_has_sent_so_far_counts_once_and_not_again_at_its_end() -> None:
+    records = Records()
+    name = records.request(ended=False)
+
+    def so_far(sent: int) -> None:
+        noted = Noted()
+        noted.lines.append(json.dumps({"type": "progress", "id": name, "at": NOW + 1, "bytes_out": sent}).encode())
+        records.observer.read(noted)
+
+    for sent in range(100, 1_000, 100):  # more of these than requests would be told of
+        so_far(sent)
+    assert records.found == []
+    noted = Noted()
+    noted.ends += (name.encode(), 950, NOW + 2)
+    records.observer.read(noted)
+    assert records.found == []
+    name = records.request(ended=False)
+    so_far(51)
+    assert records.found == [("volume", name)]
+    so_far(60)  # of nobody who is known
+    name = "unknown"
+    so_far(10_000)
+    assert len(records.observer.found) <= 2
+
+
 def test_circumstances_that_make_no_sense_are_counted_and_skipped() -> None:
     records = Records()
     noted = Noted()
