@@ -1,6 +1,6 @@
 """A request for somebody else's word, and who may give it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -73,12 +73,18 @@ def is_own(request: Request, who: Principal) -> bool:
     return any(each.casefold() in mails for each in (who.email, who.subject) if each)
 
 
-def may_decide(request: Request, who: Principal, rules: Rules, provider: str = "") -> bool:
+def is_named(who: Principal, accounts: Collection[str], *, several: bool) -> bool:
+    """Whether the configuration means this person. `several`: there are several providers, and what one of them calls a
+    subject may be somebody's address at another: then verified addresses alone count."""
+    return who.email in accounts or (not several and who.subject in accounts)
+
+
+def may_decide(request: Request, who: Principal, rules: Rules, provider: str = "", *, several: bool = False) -> bool:
     """Whether the rule of this moment names this person, as they are in the directory at this moment.
 
-    `provider`: the one whose people the route takes; empty: any.
+    `provider`: the one whose people the route takes; empty: any. `several`: see `is_named`.
     """
     named = rules.get(request.rule)
     if named is None or who.integration or is_own(request, who) or (provider and who.provider != provider):
         return False
-    return who.subject in named.users or who.email in named.users or not who.groups.isdisjoint(named.groups)
+    return is_named(who, named.users, several=several) or not who.groups.isdisjoint(named.groups)

@@ -109,7 +109,8 @@ def _may(call: Call, session: Session, request: Request) -> Approve | None:
     if app is None or not session.mfa or request.sid == session.sid:
         return None
     provider = app.providers.get(request.handoff.route, "")
-    if not may_decide(request, session.principal, call.portal.approvers, provider):
+    several = len(call.portal.providers) > 1
+    if not may_decide(request, session.principal, call.portal.approvers, provider, several=several):
         return None
     return call.portal.approvers[request.rule]
 

@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from msgspec.structs import replace
 
+from zt_proxy.control.approvals.types import is_named
 from zt_proxy.control.devices.times import ahead, length
 from zt_proxy.control.portal import words
 from zt_proxy.control.portal.acting import acting, is_fresh
@@ -33,8 +34,8 @@ log = structlog.get_logger(__name__)
 
 def may_break(call: Call, session: Session) -> bool:
     """Whether the configuration names this account."""
-    accounts, principal = call.portal.settings.break_glass.accounts, session.principal
-    return session.mfa and (principal.subject in accounts or principal.email in accounts)
+    accounts, several = call.portal.settings.break_glass.accounts, len(call.portal.providers) > 1
+    return session.mfa and is_named(session.principal, accounts, several=several)
 
 
 async def ask(call: Call) -> web.StreamResponse:

@@ -260,6 +260,24 @@ async def test_people_of_another_provider_than_the_routes_agree_to_nothing(tmp_p
         assert (await decide(guest, id_)).status == 404
 
 
+async def test_another_providers_subject_is_nobodys_address(tmp_path: Path) -> None:
+    settings = {"break_glass": BreakGlassSettings(("carol@example.com",), 60.0), "providers": ("corp", "guests")}
+    async with lab_at(tmp_path, **settings) as lab:
+        alice = lab.browser()
+        page = await alice.get(PORTAL, "/.zt/sign-in?with=corp&to=" + await alice.asked())
+        await alice.follow(await alice.back(page.location.partition("state=")[2]))
+        id_ = await request(alice)
+        for email, may in ((None, False), ("carol@example.com", True)):
+            lab.providers["guests"].principal = Principal(
+                "carol@example.com", "https://guests.example", "guests", email=email
+            )
+            guest = lab.browser()
+            page = await guest.get(PORTAL, "/.zt/sign-in?with=guests")
+            await guest.back(page.location.partition("state=")[2])
+            assert (await shown(guest) == [id_]) == may
+            assert ((await guest.get(PORTAL, "/.zt/break-glass")).status == 200) == may
+
+
 async def test_a_decision_needs_a_proof_of_just_now(tmp_path: Path) -> None:
     async with lab_at(tmp_path) as lab:
         alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
