@@ -75,7 +75,7 @@ def places_of(path: Path) -> "Places":
         found = estate(path)
     except (ConfigurationProblems, OSError) as error:
         raise fail(error) from error
-    return Places(found.routes.values(), found.origins)
+    return Places(found.routes.values(), found.origins.settings)
 
 
 def _csv(report: "Report") -> str:

@@ -58,6 +58,17 @@ class LogSettings(msgspec.Struct, frozen=True):
     level: Literal["debug", "info", "warning", "error"]
 
 
+class GuardSettings(msgspec.Struct, frozen=True):
+    """How much of what is on record a new configuration may turn."""
+
+    most: int | None
+    """Decisions; None: `share` counts."""
+    share: float
+    """Of those that can be compared, 0 to 1."""
+    window: float
+    """Seconds back from now."""
+
+
 class Built(msgspec.Struct, frozen=True):
     """Everything a process needs to start. `warnings` are for the log."""
 
@@ -71,6 +82,8 @@ class Built(msgspec.Struct, frozen=True):
     """The file itself and all it names: a change of any is a change of the configuration."""
     secret_variables: tuple[str, ...] = ()
     """Environment variables that hold secrets: no other process needs them."""
+    guard: GuardSettings | None = None
+    """None: every configuration that can be put in force is."""
 
 
 def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
@@ -110,7 +123,16 @@ def build(loaded: Loaded, warnings: tuple[Problem, ...] = ()) -> Built:
     worker = replace(worker, strongest=build_mfa.strongest(control.providers, control.factors))
     variables = tuple(sorted({each.name for each in references(schema) if each.kind == "env"}))
     watched = {*files(loaded.path, schema, worker, control), *check_profile.files(schema, loaded.base)}
-    return Built(worker, control, log, warnings, workers, tuple(sorted(watched)), variables)
+    return Built(worker, control, log, warnings, workers, tuple(sorted(watched)), variables, guard(schema))
+
+
+def guard(schema: Schema) -> GuardSettings | None:
+    """How much a reload may turn; None: nobody asks."""
+    chosen = schema.guard
+    if chosen is None:
+        return None
+    bound = chosen.max_changed
+    return GuardSettings(None if bound < 0 else int(bound), max(0.0, -bound), chosen.window)
 
 
 class _Folders:

@@ -22,7 +22,9 @@ from zt_proxy.core.clock import Clock, SystemClock
 
 T = TypeVar("T")
 
-MAY_BE_ZERO = frozenset({"learn", "request_timeout", "rate_grace", "drain", "minimum_rate", "max_age", "form_limit"})
+MAY_BE_ZERO = frozenset(
+    {"learn", "request_timeout", "rate_grace", "drain", "minimum_rate", "max_age", "form_limit", "max_changed"}
+)
 EXPIRY_WARNING = timedelta(days=14)
 
 
@@ -88,6 +90,7 @@ def check(loaded: Loaded, clock: Clock | None = None) -> list[Problem]:
     """Every problem of the file, those of `load` included, in the order of the file."""
     from zt_proxy.config import (
         check_front,
+        check_guard,
         check_identity,
         check_machines,
         check_mask,
@@ -118,6 +121,7 @@ def check(loaded: Loaded, clock: Clock | None = None) -> list[Problem]:
             check_machines,
             check_mask,
             check_watch,
+            check_guard,
         )
         for part in parts:
             part.check(checking)

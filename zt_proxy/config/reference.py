@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from zt_proxy.config import schema_watch, schema_when, units
+from zt_proxy.config import schema_guard, schema_watch, schema_when, units
 from zt_proxy.config.load import inner
 from zt_proxy.config.schema import Schema
 from zt_proxy.config.schema_base import Model
@@ -39,6 +39,7 @@ _WITH_UNITS: dict[Any, str] = {
     units.frequency: "frequency",
     units.end_of: "date",
     schema_watch.lasting: "duration or `until-reviewed`",
+    schema_guard.bound: "number, or share such as `5%`",
     schema_when.one_or_list: "text or list of text",
     schema_when.one_or_list_in_each: "mapping of name to text or list of text",
 }

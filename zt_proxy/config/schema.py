@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from zt_proxy.config.schema_base import Duration, Model, Rate, Size, TlsVersion
+from zt_proxy.config.schema_guard import Guard
 from zt_proxy.config.schema_identity import Identity
 from zt_proxy.config.schema_machines import ClientCertificates, Integration, also_alone, one_or_many
 from zt_proxy.config.schema_mail import Mail
@@ -235,6 +236,8 @@ class Schema(Model):
     """Left out: no metrics listener."""
     audit: Audit = Audit()
     """The record of decisions."""
+    guard: Guard | None = None
+    """Left out: every file without an error is taken over."""
     log: Log = Log()
     """The program's own log."""
     workers: int | None = Field(None, ge=0, le=256)

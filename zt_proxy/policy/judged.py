@@ -14,7 +14,7 @@ from zt_proxy.core.types import NO_ACT, Act, Decision, Effect, Facts, Mode, Orig
 from zt_proxy.policy.actions import Profile
 from zt_proxy.policy.compile import compile_machines, compile_rules
 from zt_proxy.policy.engine import BREAK_GLASS, Policy
-from zt_proxy.policy.geo import Origins
+from zt_proxy.policy.geo import OriginSettings, Zones, parse_address
 from zt_proxy.policy.machines import MachineRules
 from zt_proxy.policy.recorded import Head, Told, act_of, level_of, risk_of
 from zt_proxy.policy.rules import CompiledRule
@@ -23,6 +23,8 @@ from zt_proxy.policy.words import facts_asked
 
 NOBODY = "no sign-in of the person on record"
 UNREAD = "query, headers or body decide what it means"
+ADDRESSES = 65_536
+"""Whose networks are remembered."""
 _PERSONAL = frozenset({"group", "role", "department", "location", "clearance", "cel"})
 _NO_MASKS: frozenset[str] = frozenset()
 
@@ -81,7 +83,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class Places:
     """All routes of one configuration, found as a request finds them."""
 
-    def __init__(self, places: Iterable[Place], origins: Origins | None = None) -> None:
+    def __init__(self, places: Iterable[Place], origins: OriginSettings | None = None) -> None:
         """`origins`: which networks an address is in by this configuration; None: what the record says."""
         self._hosts: dict[str, dict[bytes, Known]] = {}
         self._names: dict[str, Known] = {}
@@ -90,7 +92,9 @@ class Places:
             self._hosts.setdefault(place.host, {})[place.prefix.rstrip(b"/")] = known
             self._names[place.name] = known
         # A header that may say anything was believed: what it said is on record alone.
-        self._origins = origins if origins is not None and not origins.settings.insecure_origin_header else None
+        believed = origins is None or bool(origins.insecure_origin_header)
+        self._zones = None if origins is None or believed else Zones(origins.zones)
+        self._known: dict[str, frozenset[str]] = {}
 
     def at(self, record: Told, path: bytes) -> "Known | None":
         """The longest prefix of whole segments at the host; by its name if the host is not known here."""
@@ -104,8 +108,19 @@ class Places:
         return known
 
     def origin(self, record: Told) -> Origin:
-        zones = frozenset(record.zones) if self._origins is None else self._origins.of(record.client).zones
-        return Origin(record.client, zones, record.country or None, record.asn or None)
+        """Where a request came from: networks by this configuration, country and system as recorded."""
+        return Origin(record.client, self._zones_of(record), record.country or None, record.asn or None)
+
+    def _zones_of(self, record: Told) -> frozenset[str]:
+        if self._zones is None:
+            return frozenset(record.zones)
+        zones = self._known.get(record.client)
+        if zones is None:
+            if len(self._known) >= ADDRESSES:
+                self._known.clear()
+            address = parse_address(record.client)
+            zones = self._known[record.client] = frozenset() if address is None else self._zones.of(address)
+        return zones
 
 
 class Known:

@@ -7,6 +7,7 @@ from zt_proxy.control.operator.alerts import AlertList
 from zt_proxy.control.operator.locks import LockOrders
 from zt_proxy.control.operator.overview import Overview
 from zt_proxy.control.operator.people import PeopleList
+from zt_proxy.control.operator.reload import ReloadOrders
 from zt_proxy.control.operator.server import Orders
 from zt_proxy.link.status import FleetReport
 from zt_proxy.processes.control import Control
@@ -24,6 +25,7 @@ def orders_of(control: Control[Any], overview: Overview) -> tuple[Orders, ...]:
         LockOrders(overview, control.locks, control.factors, lambda: control.settings),
         AlertList(control.watch, control.clock),
         PeopleList(control.judge.people, control.clock),
+        ReloadOrders(overview, control.settings.runtime_dir),
     )
 
 

@@ -1,6 +1,7 @@
 """When to read the configuration again, and what of it cannot change while the proxy runs.
 
-SIGHUP asks at once. Files are looked at ten times a second, by name, as operators and their tools replace them: by
+SIGHUP asks at once, and so does an order of the operator's (`link.reload_order`), which may pass over what the guard
+says. Files are looked at ten times a second, by name, as operators and their tools replace them: by
 writing, by renaming, by turning a symbolic link (which notifications of the file system miss, as they miss most network
 mounts). A change counts once it has stood still for one look, so that a certificate and its key are read together.
 """
@@ -16,6 +17,8 @@ from zt_proxy.config import ConfigurationProblems, read
 from zt_proxy.config.build import Built
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import ZtError
+from zt_proxy.link import reload_order
+from zt_proxy.processes import guard
 
 LOOK = 0.1
 """Seconds between looks at the files."""
@@ -50,6 +53,8 @@ class Reloader:
         self._asked = asyncio.Event()
         self._again_at = float("inf")
         self._files = fingerprint(built.files)
+        self._orders = built.control.runtime_dir
+        reload_order.take(self._orders)  # what was ordered of a proxy that is gone is nothing that counts
 
     def ask(self) -> None:
         """Read again, changed or not (SIGHUP)."""
@@ -60,12 +65,15 @@ class Reloader:
         seen = self._files
         while True:
             asked = await self._pause()
+            order = reload_order.take(self._orders)
             now = fingerprint(self.built.files)
             still = now == seen
             seen = now
             due = self._clock.monotonic() >= self._again_at
-            if asked or due or (still and now != self._files):
-                await self.reload(again=due and not asked)
+            if order or asked or due or (still and now != self._files):
+                await self.reload(again=due and not asked and not order, force=order is not None and order.force)
+                if order is not None:
+                    self._answer(order)
                 # As they were before they were read: what changed meanwhile is seen at the next look.
                 seen = self._files = {**fingerprint(self.built.files), **now}
                 for gone in set(seen) - set(self.built.files):
@@ -80,24 +88,42 @@ class Reloader:
         self._asked.clear()
         return True
 
-    async def reload(self, *, again: bool = False) -> None:
+    def _answer(self, order: reload_order.Order) -> None:
+        try:
+            reload_order.reply(self._orders, reload_order.Answer(order.token, self.epoch, self.problem))
+        except OSError as error:
+            log.error("what came of the reload cannot be told", problem=str(error))
+
+    async def reload(self, *, again: bool = False, force: bool = False) -> None:
         """Read, check and apply; what is wrong is said, and the old configuration stays in force.
 
-        `again`: by nobody's wish; that it failed for the same reason as before need not be said again.
+        `again`: by nobody's wish; that it failed for the same reason as before need not be said again. `force`:
+        whatever the guard says.
         """
         before = self.problem
-        await self._reload()
+        await self._reload(force=force)
         if self.problem and not (again and self.problem == before):
             log.error("configuration not taken over; the one before stays in force", problem=self.problem)
         self._changed()
 
-    async def _reload(self) -> None:
+    async def _guard(self, built: Built, *, force: bool) -> None:
+        """Raises Unchangeable when too many of the requests on record would turn."""
+        if force:
+            if (self.built.guard or built.guard) is not None:
+                log.warning("the guard is passed over by an operator's order")
+            return
+        refused = await guard.refusal(self.built, built, self._clock.now())
+        if refused:
+            raise Unchangeable(refused)
+
+    async def _reload(self, *, force: bool) -> None:
         self._again_at = float("inf")
         began = self._clock.monotonic()
         try:
             built = await asyncio.to_thread(read, self.path)
             for fault in unchangeable(self.built, built):
                 raise Unchangeable(fault)
+            await self._guard(built, force=force)
         except Unchangeable as error:
             self.problem = str(error)
             return
@@ -129,7 +155,7 @@ class Reloader:
 
 
 class Unchangeable(Exception):
-    """The file asks for what only a restart can give."""
+    """The file asks for what only a restart, or an operator's order, can give: until it changes, nothing is tried."""
 
 
 def unchangeable(old: Built, new: Built) -> list[str]:

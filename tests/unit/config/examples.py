@@ -129,6 +129,7 @@ limits:
   drain: 26s
 metrics: {address: "127.0.0.1:9464"}
 audit: {directory: records, rotate: 1MB, ring: 1MiB}
+guard: {max_changed: 5%, window: 14d}
 log: {format: console, level: debug}
 workers: 0
 routes:

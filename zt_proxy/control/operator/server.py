@@ -8,6 +8,7 @@
     /locks…                                          zt_proxy.control.operator.locks
     /alerts…                                         zt_proxy.control.operator.alerts
     GET  /people?after=&limit=                       zt_proxy.control.operator.people
+    /reload…                                         zt_proxy.control.operator.reload
 
 Two locks: the file has mode 0600, and the kernel is asked who is at the other end (SO_PEERCRED), which also holds where
 somebody widened the mode or the folder's.
