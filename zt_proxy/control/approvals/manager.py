@@ -82,10 +82,10 @@ class Approvals:
         request = self._requests.get(id)
         return request if request is not None and self._clock.now() < request.expires else None
 
-    def latest(self, sid: str, route: str, rule: str) -> Request | None:
-        """What this session asked last under this rule."""
-        key = unlock_key(route, rule)
-        found = [each for each in self.of_session(sid) if each.key == key]
+    def latest(self, sid: str, about: Handoff) -> Request | None:
+        """What this session asked last under this rule, as it is now."""
+        key = unlock_key(about.route, about.rule)
+        found = [each for each in self.of_session(sid) if each.key == key and each.handoff.scope == about.scope]
         return max(found, key=lambda each: each.created, default=None)
 
     def of_session(self, sid: str) -> tuple[Request, ...]:
@@ -137,12 +137,15 @@ class Approvals:
 
     async def _ask(self, session: Session | SessionRecord, handoff: Handoff, reason: str) -> Request:
         now = self._clock.now()
-        latest = self.latest(session.sid, handoff.route, handoff.rule)
+        latest = self.latest(session.sid, handoff)
         if latest is not None and latest.waits(now):
             return latest
         own = [each for each in self.of_session(session.sid) if each.state is not State.APPROVED]
         if len(self._requests) >= MOST or len(own) >= EACH:
             raise ClientError(Reason.TOO_MANY_REQUESTS, "too many requests for approval", status=429)
+        key = unlock_key(handoff.route, handoff.rule)
+        if stale := [each for each in own if each.key == key and each.waits(now)]:
+            await self._forget(stale)  # the rule says something else by now: to agree to that would open nothing
         request = Request(
             id=b64encode(secrets.token_bytes(16)),
             sid=session.sid,
@@ -151,7 +154,7 @@ class Approvals:
             created=now,
             expires=min(now + DAY, session.absolute_deadline),
             reason=reason,
-            justification=session.justified.get(unlock_key(handoff.route, handoff.rule), ""),
+            justification=session.justified.get(key, ""),
         )
         await self._on_record("asked", request, "")
         await self._store.put(request)
@@ -172,7 +175,9 @@ class Approvals:
         decided = replace(request, state=state, by=name_of(by), decided=now, until=until)
         await self._on_record(state.value, decided, by.provider)
         if valid is not None:
-            await self._sessions.grants.approve(request.sid, request.key, Approval(decided.by, until))
+            await self._sessions.grants.approve(
+                request.sid, request.key, Approval(decided.by, until, request.handoff.scope)
+            )
         await self._store.put(decided)
         self._requests[decided.id] = decided
         log.info("a request for approval is decided", request=decided.id, state=state.value, by=decided.by)

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from zt_proxy.control.approvals.notice import letters
 from zt_proxy.control.approvals.types import Request, State
 from zt_proxy.control.devices.times import When, ahead
 from zt_proxy.control.portal import words
@@ -28,7 +29,8 @@ async def wait(call: Call) -> web.StreamResponse:
     asked = await open_asked(call, ASK)
     named, request = _named(call, asked), _request(call, asked)
     approval = asked.record.approved.get(asked.key)
-    if approval is not None and approval.until > call.portal.clock.now():
+    now = call.portal.clock.now()
+    if approval is not None and approval.until > now and approval.scope == asked.handoff.scope:
         if asked.request is not None or asked.login:
             return redirect(call, await back(call, asked))
         # A worker asked though somebody has agreed. To send the browser on by itself might go in circles.
@@ -52,8 +54,19 @@ async def ask(call: Call) -> web.StreamResponse:
         reason = words.said(form.get("said", ""), optional=True)
     except words.Unacceptable as wrong:
         return _page(call, asked, named, request, state="new", said=form.get("said", ""), wrong=str(wrong))
-    request = await call.portal.approvals.ask(asked.record, asked.handoff, reason)
+    known, request = request, await call.portal.approvals.ask(asked.record, asked.handoff, reason)
+    if known is None or known.id != request.id:
+        _tell(call, request, named)
     return redirect(call, "/.zt/approval?" + (f"id={request.id}" if asked.bound else asked.query))
+
+
+def _tell(call: Call, request: Request, named: Approve) -> None:
+    """By mail, where it is configured: those who may agree, as far as the rule says their addresses."""
+    settings = call.portal.settings
+    if call.portal.outbox.active:
+        found = letters(request, named, portal_host=settings.portal_host, portal_origin=settings.portal_origin)
+        for letter in found:
+            call.portal.outbox.put(letter)
 
 
 def _named(call: Call, asked: Asked) -> Approve:
@@ -68,7 +81,7 @@ def _named(call: Call, asked: Asked) -> Approve:
 def _request(call: Call, asked: Asked) -> Request | None:
     """The latest of this session under this rule, unless its approval is over."""
     handoff = asked.handoff
-    request = asked.request or call.portal.approvals.latest(asked.record.sid, handoff.route, handoff.rule)
+    request = asked.request or call.portal.approvals.latest(asked.record.sid, handoff)
     if request is not None and request.state is State.APPROVED and request.until <= call.portal.clock.now():
         return None
     return request

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.lab.portal import APP, NAVIGATION, ORIGIN, OTHER, OWN_PAGE, PORTAL, Answer, Browser, PortalLab
+from tests.lab.smtp import SmtpServer
 from zt_proxy.control.approvals import manager
-from zt_proxy.control.settings import AppHost, ApprovalSettings, BreakGlassSettings
+from zt_proxy.control.settings import AppHost, ApprovalSettings, BreakGlassSettings, MailSettings, MailTls
 from zt_proxy.core.errors import Reason, UnavailableError
 from zt_proxy.core.handoff import Purpose
 from zt_proxy.core.session import Principal
@@ -374,6 +375,32 @@ async def test_a_window_that_waits_keeps_no_session_alive(tmp_path: Path) -> Non
             last = await alice.get(PORTAL, f"/.zt/approval?id={id_}")
         assert (last.status, "login-required" in last.text) == (401, True)
         assert await alice.session() is None
+
+
+async def test_those_named_by_address_get_a_letter_once_and_none_of_the_words(tmp_path: Path) -> None:
+    async with SmtpServer() as server:
+        mail = MailSettings("127.0.0.1", server.port, "zt@example.com", MailTls.INSECURE_NONE)
+        named = Approve(users=("carol@example.com", "alice@example.com", "dave"), groups=("leads",))
+        rules = (ApprovalSettings("builder", "deploy", named),)
+        async with lab_at(tmp_path, mail=mail, approvals=rules) as lab:
+            alice = await signed_in(lab, "alice")
+            await request(alice, "click https://evil.example now")
+            await request_again(alice)
+            message = await server.received()
+            body = message.get_body(("plain",))
+            assert body is not None
+            text = body.get_content()
+            assert [to for _, to in server.envelopes] == [("carol@example.com",)]
+            assert f"{ORIGIN}/.zt/approvals" in text
+            assert "alice@example.com wants to do something at flows.example.com:8443" in text
+            assert "evil" not in text
+            assert "evil" not in message.as_string()
+
+
+async def request_again(browser: Browser) -> None:
+    page = f"/.zt/approval?to={await asked(browser, 'approve')}"
+    answer = await browser.post(page, token=await browser.form_token("/.zt/me"), said="")
+    assert answer.status == 303
 
 
 async def test_the_waiting_page_runs_no_script_and_says_nothing_as_markup(tmp_path: Path) -> None:
