@@ -1,5 +1,6 @@
 """What somebody tries who means to escape watching, to lock others, or to be let through by words said for others."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,11 +8,17 @@ from msgspec.structs import replace
 
 from tests.integration.test_operator import command
 from tests.lab.proxy import ProxyLab
+from tests.unit.control.portal.test_asked import asked, decide, lab_at, shown, signed_in
 from tests.unit.control.watch.test_alerts import NOW, Desk, too_much
 from zt_proxy.control.watch.alerts import EACH, SHARE, WAITING
 from zt_proxy.control.watch.findings import Facts, Finding, change
-from zt_proxy.core.session import Principal
+from zt_proxy.core.session import Approval, Principal, Session, unlock_key
+from zt_proxy.core.types import ChallengeKind, Decision, Effect, Origin
+from zt_proxy.core.types import Facts as Rules
 from zt_proxy.link.locks import Lock, LockEffect, LockKind
+from zt_proxy.policy.compile import compile_rules
+from zt_proxy.policy.spec import Approve, Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
+from zt_proxy.policy.spec import Test as Is
 from zt_proxy.worker.protect.locks import Locks
 
 MALLORY = Facts(route="app", sub="mallory", provider="corp", sid="s9", changes="deployment")
@@ -107,3 +114,66 @@ async def test_no_name_lifts_no_lock() -> None:
             assert code != 0, err
         assert proxy.proxy.control is not None
         assert len(proxy.proxy.control.locks.current()) == 2
+
+
+# ---- approvals
+
+
+SESSION = Session(
+    sid="s", host="app.ex", principal=person("alice", "alice@ex"), acr="", amr=(), mfa=True, auth_time=NOW - 60,
+    created=NOW - 60, last_activity=NOW, idle_timeout=1800.0, absolute_deadline=NOW + 3600,
+)  # fmt: skip
+AGREED = RuleSpec(
+    "deploy", RuleEffect.ALLOW, Audience.MATCHING, matches=(RequestMatch(paths=("/flows/a",)),), users=("alice",),
+    approve=Approve(groups=("leads",)), masks=("salaries",), when=Is("network", "in", ("office",)),
+)  # fmt: skip
+WIDER = {
+    "more requests": {"matches": (RequestMatch(paths=("/flows/**", "/flows/a")),)},
+    "more people": {"users": ("alice", "bob")},
+    "others agree": {"approve": Approve(users=("carol",))},
+    "no mask": {"masks": ()},
+    "anywhere": {"when": None},
+}
+
+
+def ask_again(rule: RuleSpec, session: Session) -> Decision:
+    office = Origin("192.0.2.1", frozenset({"office"}))
+    facts = Rules(NOW, "app", b"POST", b"/flows/a", "192.0.2.1", session.principal, session, origin=office)
+    return compile_rules(RouteRules("app", (rule,))).decide(facts)
+
+
+def with_approval(scope: str) -> Session:
+    return replace(SESSION, approved={unlock_key("app", "deploy"): Approval("carol", NOW + 60, scope)})
+
+
+@pytest.mark.parametrize("change", WIDER.values(), ids=WIDER)
+def test_nobody_has_agreed_to_what_a_rule_says_later(change: dict[str, Any]) -> None:
+    asked = ask_again(AGREED, SESSION)
+    assert (asked.challenge, bool(asked.scope)) == (ChallengeKind.APPROVE, True)
+    session = with_approval(asked.scope)
+    assert ask_again(AGREED, session).effect is Effect.ALLOW
+    again = ask_again(replace(AGREED, **change), session)
+    assert again.challenge is ChallengeKind.APPROVE
+    assert again.scope != asked.scope
+
+
+def test_a_reload_that_changes_nothing_about_a_rule_keeps_its_approvals() -> None:
+    session = with_approval(ask_again(AGREED, SESSION).scope)
+    same = replace(AGREED, notify=True, claims={}, inherited="x")
+    assert ask_again(same, session).effect is Effect.ALLOW
+
+
+async def test_who_agrees_to_a_rule_of_before_has_not_agreed_to_the_one_there_is(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
+        ids = []
+        for scope in ("before", "now"):
+            page = f"/.zt/approval?to={await asked(alice, 'approve', scope=scope)}"
+            answer = await alice.post(page, token=await alice.form_token(page), said="")
+            ids.append(answer.location.partition("id=")[2])
+        assert await shown(carol) == ids[1:], "nobody is asked for a word that opens nothing"
+        assert (await decide(carol, ids[0])).status == 404
+        await decide(carol, ids[1])
+        session = await alice.session()
+        assert session is not None
+        assert [each.scope for each in session.approved.values()] == ["now"]

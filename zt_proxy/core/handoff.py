@@ -58,6 +58,8 @@ class Handoff(msgspec.Struct, frozen=True, array_like=True):
     action: str = ""
     object: str = ""
     """`KIND:NAME`; empty: none is named."""
+    scope: str = ""
+    """`approve`: see `Decision.scope`."""
 
 
 _encoder = msgspec.msgpack.Encoder()

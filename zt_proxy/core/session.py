@@ -55,6 +55,8 @@ class Approval(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     by: str
     until: float
+    scope: str = ""
+    """`Decision.scope` of what they agreed to. Empty: whatever the rule says; no worker asks for that."""
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):

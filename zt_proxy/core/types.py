@@ -172,3 +172,5 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """Facts that a rule asked for and that nobody knows."""
     lock: str = ""
     """Id of the lock that this comes from, whatever the policy said."""
+    scope: str = ""
+    """With an APPROVE challenge: what stands for all that the rule says now. Nobody has agreed to what it says next."""

@@ -1,7 +1,9 @@
 """Rules to closures and indexes, once at load: what a request costs is decided here (DESIGN: everything compiled)."""
 
+import hashlib
 from collections.abc import Iterable
 
+import msgspec
 from msgspec.structs import replace
 
 from zt_proxy.core.errors import ConfigurationError, Reason
@@ -87,6 +89,7 @@ def _compile_rule(
     proves = not deny and spec.proves
     waits = not deny and (spec.once or spec.reauth is not None or spec.approve is not None or spec.limit is not None)
     unlock = unlock_key(rules.route, spec.id)
+    scope = "" if deny or spec.approve is None else _scope(spec, rules)
     return CompiledRule(
         spec=spec,
         id=spec.id,
@@ -107,12 +110,13 @@ def _compile_rule(
         approve=not deny and spec.approve is not None,
         headers=frozenset().union(*(node.headers for node in nodes)),
         unlock=unlock,
+        scope=scope,
         decision=_outright(spec, deny, public, unlock),
         unknown=Decision(Effect.DENY, Reason.FACT_MISSING, spec.id) if asks else _NEVER,
         challenge=_step_up(spec, Reason.REAUTH_REQUIRED) if proves else _NEVER,
         too_weak=_step_up(spec, Reason.MFA_REQUIRED) if proves else _NEVER,
         ask_why=_ask(spec, Reason.JUSTIFICATION_REQUIRED, ChallengeKind.JUSTIFY) if spec.justify else _NEVER,
-        ask_others=_ask(spec, Reason.APPROVAL_REQUIRED, ChallengeKind.APPROVE) if spec.approve else _NEVER,
+        ask_others=_ask(spec, Reason.APPROVAL_REQUIRED, ChallengeKind.APPROVE, scope) if spec.approve else _NEVER,
     )
 
 
@@ -135,8 +139,15 @@ def _step_up(spec: RuleSpec, reason: Reason) -> Decision:
     )
 
 
-def _ask(spec: RuleSpec, reason: Reason, kind: ChallengeKind) -> Decision:
-    return Decision(Effect.CHALLENGE, reason, spec.id, kind)
+def _ask(spec: RuleSpec, reason: Reason, kind: ChallengeKind, scope: str = "") -> Decision:
+    return Decision(Effect.CHALLENGE, reason, spec.id, kind, scope=scope)
+
+
+def _scope(spec: RuleSpec, rules: RouteRules) -> str:
+    """Another one for a rule that says anything else of whom or what it lets through: an approval of yesterday's rule
+    is none of today's. What it says of watching and of its trial changes nothing about that."""
+    said = replace(spec, mode=Mode.ENFORCE, notify=False, inherited="")
+    return hashlib.sha256(msgspec.json.encode((said, rules.case_insensitive), order="deterministic")).hexdigest()[:16]
 
 
 def _outright(spec: RuleSpec, deny: bool, public: bool, unlock: str) -> Decision:

@@ -48,7 +48,7 @@ def settle(rule: CompiledRule, session: Session, facts: Facts) -> tuple[int, Dec
 def approved_by(rule: CompiledRule, session: Session, now: float) -> str:
     """Who agreed to what the rule lets through, and still does; empty: nobody. Nobody agrees with themselves."""
     approval = session.approved.get(rule.unlock)
-    if approval is None or approval.until <= now:
+    if approval is None or approval.until <= now or approval.scope not in ("", rule.scope):
         return ""
     who = session.principal
     return "" if approval.by in {who.subject, who.email} else approval.by

@@ -43,6 +43,8 @@ class CompiledRule(NamedTuple):
     """Lower-case names of the headers that its conditions ask for."""
     unlock: str
     """Key of this rule's step-up in `Session.proofs`, `justified` and `approved`."""
+    scope: str
+    """See `Decision.scope`; empty: the rule needs nobody's approval."""
     decision: Decision
     """What it decides when it applies and nothing is outstanding."""
     unknown: Decision

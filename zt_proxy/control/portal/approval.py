@@ -36,7 +36,7 @@ async def wait(call: Call) -> web.StreamResponse:
         # A worker asked though somebody has agreed. To send the browser on by itself might go in circles.
         return _page(call, asked, named, request, state="approved")
     if asked.bound and asked.request is None and request is not None and request.state is State.WAITING:
-        return redirect(call, f"/.zt/approval?id={request.id}")
+        return redirect(call, f"/.zt/approval?id={request.id}&{asked.query}")
     return _page(call, asked, named, request, state=request.state.value if request is not None else "new")
 
 
@@ -57,7 +57,8 @@ async def ask(call: Call) -> web.StreamResponse:
     known, request = request, await call.portal.approvals.ask(asked.record, asked.handoff, reason)
     if known is None or known.id != request.id:
         _tell(call, request, named)
-    return redirect(call, "/.zt/approval?" + (f"id={request.id}" if asked.bound else asked.query))
+    named_anew = asked.bound and asked.request is None
+    return redirect(call, "/.zt/approval?" + (f"id={request.id}&{asked.query}" if named_anew else asked.query))
 
 
 def _tell(call: Call, request: Request, named: Approve) -> None:

@@ -232,6 +232,7 @@ class Responder:
                 path=_cut(about.path.decode("ascii"), LONGEST_PATH),
                 action=act.action.value if act.action is not None else "",
                 object=_cut(f"{act.kind}:{act.object}", LONGEST_OBJECT) if act.object else "",
+                scope=decision.scope,
             )
         return seal_handoff(self._ring, handoff)
 
