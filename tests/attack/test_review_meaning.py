@@ -6,14 +6,28 @@ import sys
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.integration.test_meaning import PLATFORM, may, socket
-from tests.lab.masks import mask
-from tests.lab.proxy import ProxyLab
-from tests.lab.ws import TEXT, Frame, close_code, frame, header, lab_with_echo, read_frame, remaining_frames
+from tests.lab.masks import JSON, answer, document, mask
+from tests.lab.proxy import ProxyLab, allow
+from tests.lab.ws import (
+    TEXT,
+    Frame,
+    close_code,
+    frame,
+    handshake,
+    header,
+    lab_with_echo,
+    read_frame,
+    remaining_frames,
+)
+from zt_proxy.core.types import Action
+from zt_proxy.policy.profile_spec import MatcherSpec
 from zt_proxy.policy.spec import Limit
 from zt_proxy.worker.gateway import messages
 from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.settings import AnswerSettings
 from zt_proxy.worker.wire.head import NOTHING_NOTED, RequestHead
 
 LOOK, RUN = b'{"do": "look"}', b'{"do": "run"}'
@@ -100,3 +114,33 @@ async def test_sockets_that_hold_too_much_between_them_lose_the_one_with_most(mo
         assert close_code((await remaining_frames(most.reader))[-1]) == 1009
         await small.write(frame(TEXT, LOOK)[4:])
         assert await read_frame(small.reader) == Frame(TEXT, LOOK)
+
+
+@pytest.mark.parametrize("masks", [(), (mask("$..iban"),)])
+async def test_an_upgrade_that_is_none_gets_nothing_of_what_a_plain_get_would(masks: Any) -> None:
+    """Node serves an upgrade that nothing listens for as a plain GET: nobody decided about that one."""
+    websocket = AnswerSettings(websocket=True)
+    socket = MatcherSpec("socket", Action.VIEW, ("GET",), ("/**",), websocket=True)
+    profile = replace(PLATFORM, matchers=(socket, *PLATFORM.matchers))
+    route = {"profile": profile, "masks": masks, "answers": websocket}
+    async with ProxyLab(rules=(may("staff", "view"),), route=route) as proxy:
+        proxy.upstream.answer = document({"all": "of it"})
+        cookie = await proxy.sign_in()
+        reply = await proxy.send(handshake(cookie, path="/export/all"))
+        assert (reply.status, reply.problem["reason"]) == (502, "upstream-invalid-response")
+        assert b"of it" not in reply.body
+        proxy.upstream.answer = answer(b"no", b"Content-Type: text/html\r\n", b"403 Forbidden")
+        assert (await proxy.send(handshake(cookie, path="/export/all"))).status == 403
+
+
+async def test_early_hints_keep_to_themselves_what_the_answer_does() -> None:
+    masks = (mask("$..iban", headers=("x-secret",)),)
+    async with ProxyLab(rules=(allow(),), route={"masks": masks}) as proxy:
+        hints = b"HTTP/1.1 103 Early Hints\r\nX-Secret: DE89\r\nLink: </a.css>\r\n\r\n"
+        proxy.upstream.answer = hints + answer(b"{}", JSON + b"X-Secret: DE89\r\n")
+        client = await proxy.connect()
+        line = b"Cookie: " + await proxy.sign_in()
+        await client.write(b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n" + line + b"\r\n\r\n")
+        told = await client.ended()
+    assert b"Link: </a.css>" in told
+    assert b"DE89" not in told

@@ -538,6 +538,8 @@ class Gateway:
         relay = x.relay = make(permit, x, x.connection, pool, x.head, request, extra, limit, self._own_cookies)
         if x.head.ordinary:
             relay.request_ended = x.request_ended
+        elif x.head.websocket and x.route is not None and x.route.profile is not None:
+            relay.must_switch = True
         pool.take(relay)
 
     def go_ahead(self, x: Exchange) -> None:

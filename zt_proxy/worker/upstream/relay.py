@@ -109,6 +109,8 @@ class Relay:
     bytes_out = 0
     masked = 0
     """Values that were masked in the answer."""
+    must_switch = False
+    """It was let through as a WebSocket, and means something else where the platform takes it for a plain GET."""
 
     def __init__(
         self,
@@ -286,6 +288,7 @@ class Relay:
         self._response_ended = True
 
     def on_response(self, head: ResponseHead) -> None:
+        self.refuse_page(head.status)
         status = self.status = head.status
         if status == 101:
             self._switch(head)
@@ -318,6 +321,12 @@ class Relay:
         bodiless = status in {204, 304} or self.head.method == b"HEAD"
         if not head.keep_alive or (length is None and not head.chunked and not bodiless):
             self._unusable = True
+
+    def refuse_page(self, status: int) -> None:
+        """Raises UpstreamError for what a plain GET gets, if nobody was let through for one (Node serves an upgrade
+        that nothing listens for as if it were none)."""
+        if self.must_switch and 200 <= status < 300:
+            raise UpstreamError(Reason.UPSTREAM_INVALID, "a page in answer to an upgrade")
 
     def _particular_headers(self, head: ResponseHead, out: list[bytes]) -> None:
         if self._permit.internal:

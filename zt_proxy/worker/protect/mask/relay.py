@@ -69,13 +69,18 @@ class MaskRelay(Relay):
             self.on_response_body(body)
         self.on_response_end()
 
+    def on_interim(self, head: ResponseHead) -> None:
+        hidden = self.plan.hidden
+        super().on_interim(answers.copied(head, answers.without(head.lines, hidden)) if hidden else head)
+
     def on_response(self, head: ResponseHead) -> None:
         plan = self.plan
         if head.status == 101:
             if not plan.settings.websocket:
                 raise NotInspectable("a WebSocket")
-            super().on_response(head)
+            super().on_response(answers.copied(head, answers.without(head.lines, plan.hidden)))
             return
+        self.refuse_page(head.status)
         if head.status == 304:
             raise NotInspectable("304 to a request without a condition")  # the browser may hold an older answer
         if head.status in answers.BODILESS or self.head.method == b"HEAD" or head.content_length == 0:
