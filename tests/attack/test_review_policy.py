@@ -20,7 +20,7 @@ from zt_proxy.policy.profile_spec import (
     OtherwiseSpec,
     ProfileSpec,
 )
-from zt_proxy.policy.spec import Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
+from zt_proxy.policy.spec import Audience, Not, RequestMatch, RouteRules, RuleEffect, RuleSpec
 from zt_proxy.policy.spec import Test as Is
 
 NOW = 1_800_000_000.0
@@ -165,3 +165,13 @@ def test_breaking_the_glass_takes_the_second_factor() -> None:
     out = RuleSpec("out", RuleEffect.DENY, Audience.PUBLIC)
     for rules in ((), (out,), (EVERYTHING,), (EVERYTHING, out)):
         assert compile_rules(RouteRules("app", rules, break_glass=("eve",))).decide(facts).effect is not Effect.ALLOW
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", 10**400], ids=["nan", "inf", "-inf", "huge"])
+def test_a_claim_that_is_no_number_is_not_compared_as_one(value: Any) -> None:
+    who = replace(EVE, claims={"level": value})
+    facts = Facts(NOW, "app", b"GET", b"/", "192.0.2.1", who, replace(SESSION, principal=who))
+    for test in (Is("claim:level", "at_least", (3,)), Is("claim:level", "at_most", (3,))):
+        for when in (test, Not(test)):
+            rule = RuleSpec("r", RuleEffect.ALLOW, Audience.SIGNED_IN, when=when)
+            assert compile_rules(RouteRules("app", (rule,))).decide(facts).effect is Effect.DENY

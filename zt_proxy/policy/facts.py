@@ -4,6 +4,7 @@ None is neither yes nor no: nobody knows. A stranger is nobody of whom anything 
 """
 
 from collections.abc import Callable, Collection, Iterable
+from math import isfinite
 
 from zt_proxy.core.clock import SKEW
 from zt_proxy.core.session import ClaimValue, Level, Principal, RiskLevel
@@ -160,9 +161,10 @@ def claim_number(name: str) -> Number:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             return None
         try:
-            return float(value)
-        except ValueError:
+            said = float(value)
+        except (ValueError, OverflowError):
             return None
+        return said if isfinite(said) else None  # what is no number is neither more nor less than another
 
     return number
 
