@@ -12,6 +12,7 @@ from benchmarks.figures import (
     machines,
     mask,
     memory,
+    replay,
     request,
     routes,
     sessions,
@@ -42,6 +43,7 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "decision": Figure(decision.GATE_100, decision.measure_100),
         "decision-1000": Figure(decision.GATE_1000, decision.measure_1000),
         "mask": Figure(mask.GATE, mask.measure),
+        "replay": Figure(replay.GATE, replay.measure),
     }
 )
 QUICK_FIGURES = ("request", "download", "idle", "routes")

@@ -126,7 +126,7 @@ class Places:
 class Known:
     """A place, and what its rules need that a record may not have."""
 
-    __slots__ = ("blind", "demanding", "personal", "place", "timed")
+    __slots__ = ("aged", "blind", "demanding", "personal", "place", "timed")
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -137,7 +137,8 @@ class Known:
         self.personal = bool(words & _PERSONAL) or any(
             word.startswith("claim:") for word in words
         ) or any(rule.groups or rule.roles or rule.claims for rule in rules)  # fmt: skip
-        self.demanding = bool(words & {"auth_age", "cel"}) or any(rule.asks_a_person for rule in rules)
+        self.aged = bool(words & {"auth_age", "cel"})
+        self.demanding = frozenset(rule.id for rule in rules if rule.asks_a_person)
         self.timed = bool(words & {"time", "cel"})
         self.blind = bool(place.policy.headers_wanted or words & {"owner", "cel"})
 
@@ -188,8 +189,8 @@ def outcomes(
     outcome = _outcome(place, best, place.policy.decide(best))
     if known.blind and (missing := _missing(place.policy.about(best), best, read)):
         return missing
-    if not known.demanding and not unsure:
-        return outcome, outcome
+    if not (known.aged or unsure or outcome.rule in known.demanding):
+        return outcome, outcome  # denies say the same without proofs, and so does a rule that asks for none
     worst = _with_session(facts, record, who, proofs=False, mfa=record.challenge != "mfa" and not unsure)
     return outcome, _outcome(place, worst, place.policy.decide(worst))
 

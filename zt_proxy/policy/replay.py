@@ -89,9 +89,10 @@ class _Case:
         self.told = record
         self.who = who
         self.skip = skip
-        self.outcomes: dict[object, Change | str | None] = {}
+        self.outcomes: dict[str | tuple[str | int, ...], Change | str | None] = {}
 
 
+_UNDECIDED = "not decided yet"
 _BY_MINUTE = "by the minute"
 """In place of an outcome: it depends on the time of day."""
 
@@ -218,12 +219,10 @@ class Replay:
 
     def _result(self, case: _Case, head: Head) -> Change | str | None:
         outcomes = case.outcomes
-        key: object = (head.path, head.protocol)
-        try:
-            result = outcomes[key]
-        except KeyError:
-            pass
-        else:
+        base: str | tuple[str, str] = head.path if head.protocol == "http" else (head.path, head.protocol)
+        key: str | tuple[str | int, ...] = base
+        result = outcomes.get(key, _UNDECIDED)
+        if result is not _UNDECIDED:
             if result is not _BY_MINUTE:
                 return result
             key = (head.path, head.protocol, int(head.at // 60))
@@ -233,7 +232,7 @@ class Replay:
             outcomes.clear()
         result, timed = self._compare(case, head)
         if timed:
-            outcomes[(head.path, head.protocol)] = _BY_MINUTE
+            outcomes[base] = _BY_MINUTE
             key = (head.path, head.protocol, int(head.at // 60))
         outcomes[key] = result
         return result

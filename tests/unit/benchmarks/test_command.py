@@ -29,6 +29,7 @@ def test_the_gates_are_those_of_the_design() -> None:
         "decision_us_100": (10.0, True),
         "decision_us_1000": (25.0, True),
         "mask_us_25k": (150.0, True),
+        "replay_per_s": (50_000.0, False),
     }
 
 
@@ -50,6 +51,7 @@ def test_the_last_line_names_every_figure_and_the_gates_missed() -> None:
         "decision_us_100": None,
         "decision_us_1000": None,
         "mask_us_25k": None,
+        "replay_per_s": None,
         "request_us": 54.32,
         "missed": ["ratio_nginx"],
     }
