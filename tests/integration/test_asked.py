@@ -1,7 +1,7 @@
 """Somebody is asked why, or waits for another's word, and their work goes on: through the whole proxy."""
 
 from collections.abc import AsyncIterator
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -138,6 +138,29 @@ async def test_another_person_agrees_and_the_request_goes_through(w: World) -> N
     assert agreed["until"] == w.clock.now() + 24 * HOUR
 
 
+async def test_who_lost_the_portals_cookie_asks_and_waits_all_the_same(w: World) -> None:
+    bob = await somebody(w)
+    bob.jar.pop("auth.test")
+    page = await bob.visit(HOME + "/deploy")
+    waits = await say(bob, page, "From a browser that forgets")
+    assert urlsplit(waits.url).query.startswith("login=")
+    assert 'http-equiv="refresh"' in waits.text
+    assert (await decide(await somebody(w, "alice"))).status == 200
+    assert (await bob.visit(waits.url)).url == HOME + "/deploy"
+    assert stated(w)["approved_by"] == "alice@example.test"
+
+
+async def test_a_form_waits_until_somebody_agrees(w: World) -> None:
+    bob = await somebody(w)
+    page = await bob.visit(onward(await submit(bob, HOME + "/deploy", b"name=all")))
+    waits = await say(bob, page, "")
+    assert (await decide(await somebody(w, "alice"))).status == 200
+    back = await bob.visit(waits.url)
+    assert urlsplit(back.url).path == "/.zt/resume"
+    assert (await send_on(bob, back)).status == 200
+    assert (w.lab.upstream.seen[-1].method, w.lab.upstream.seen[-1].body) == (b"POST", b"name=all")
+
+
 async def test_nobody_agrees_with_themselves(w: World) -> None:
     alice = await somebody(w, "alice")
     page = await alice.visit(HOME + "/deploy")
@@ -146,7 +169,7 @@ async def test_nobody_agrees_with_themselves(w: World) -> None:
     for browser in (alice, again):
         shown = await browser.visit(AUTH + "/.zt/approvals")
         assert "Nobody waits for your word" in shown.text
-        form = {"id": urlsplit(waits.url).query.partition("=")[2], "answer": "approve"}
+        form = {"id": parse_qs(urlsplit(waits.url).query)["id"][0], "answer": "approve"}
         form["token"] = (await browser.visit(AUTH + "/.zt/sign-out")).input("token")
         answer = await browser.submit(shown, "/.zt/approvals", form)
         assert (answer.status, "approval-unknown" in answer.text) == (404, True)
@@ -159,7 +182,7 @@ async def test_who_is_not_named_sees_nothing_and_decides_nothing(w: World) -> No
     bob = await somebody(w)
     assert "Nobody waits" in (await bob.visit(AUTH + "/.zt/approvals")).text
     page = await bob.visit(AUTH + "/.zt/sign-out")
-    form = {"token": page.input("token"), "id": urlsplit(waits.url).query.partition("=")[2], "answer": "approve"}
+    form = {"token": page.input("token"), "id": parse_qs(urlsplit(waits.url).query)["id"][0], "answer": "approve"}
     assert (await bob.submit(page, "/.zt/approvals", form)).status == 404
     stranger = w.browser()
     assert (await stranger.request(waits.url)).status == 401

@@ -1,5 +1,7 @@
 """`/.zt/approval`: a rule lets somebody through when another person agrees. Here they are asked, and waited for."""
 
+from urllib.parse import urlencode
+
 from aiohttp import web
 
 from zt_proxy.control.approvals.notice import letters
@@ -36,7 +38,7 @@ async def wait(call: Call) -> web.StreamResponse:
         # A worker asked though somebody has agreed. To send the browser on by itself might go in circles.
         return _page(call, asked, named, request, state="approved")
     if asked.bound and asked.request is None and request is not None and request.state is State.WAITING:
-        return redirect(call, f"/.zt/approval?id={request.id}&{asked.query}")
+        return redirect(call, _waiting_at(call, request))
     return _page(call, asked, named, request, state=request.state.value if request is not None else "new")
 
 
@@ -57,8 +59,13 @@ async def ask(call: Call) -> web.StreamResponse:
     known, request = request, await call.portal.approvals.ask(asked.record, asked.handoff, reason)
     if known is None or known.id != request.id:
         _tell(call, request, named)
-    named_anew = asked.bound and asked.request is None
-    return redirect(call, "/.zt/approval?" + (f"id={request.id}&{asked.query}" if named_anew else asked.query))
+    return redirect(call, _waiting_at(call, request) if asked.bound else f"/.zt/approval?{asked.query}")
+
+
+def _waiting_at(call: Call, request: Request) -> str:
+    """The page that waits for this request, good for as long as it is; and where to come back to."""
+    to = call.query().get("to")
+    return "/.zt/approval?" + urlencode({"id": request.id, **({"to": to} if to else {})})
 
 
 def _tell(call: Call, request: Request, named: Approve) -> None:

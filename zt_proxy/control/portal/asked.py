@@ -5,6 +5,7 @@ portal's cookie is lost, the person has just come back from the provider and wha
 where the session's own cookie is.
 """
 
+import contextlib
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -62,7 +63,9 @@ async def open_asked(call: Call, ask: str) -> Asked:
         request = call.portal.approvals.find(query["id"])
         if request is None or session.sid != request.sid or ask != request.handoff.ask:
             raise ClientError(Reason.APPROVAL_UNKNOWN, "no such request of this session", status=404)
-        handoff, named = request.handoff, {"id": request.id}
+        handoff, named = _newest(call, request, query.get("to", "")), {"id": request.id}
+        if "to" in query:
+            named["to"] = query["to"]
     else:
         named = {"to": query.get("to", "")}
         handoff = open_handoff(call.portal.ring, named["to"], call.portal.clock.now())
@@ -71,6 +74,16 @@ async def open_asked(call: Call, ask: str) -> Asked:
             call.retry = ("Start again", "/.zt/sign-in?to=" + quote(named["to"]))
             raise ClientError(Reason.LOGIN_REQUIRED, "what is asked is for another session", status=401)
     return await _asked(call, handoff, urlencode(named), "", request)
+
+
+def _newest(call: Call, request: Request, text: str) -> Handoff:
+    """Where to come back to: as the person came last, while that hand-off is good, else as they came first."""
+    with contextlib.suppress(ClientError):
+        handoff = open_handoff(call.portal.ring, text, call.portal.clock.now())
+        _check(call, handoff, request.handoff.ask)
+        if (handoff.sid, handoff.route, handoff.rule) == (request.sid, *request.rule):
+            return handoff
+    return request.handoff
 
 
 async def back(call: Call, asked: Asked, said: str = "") -> str:

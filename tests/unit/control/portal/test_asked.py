@@ -53,7 +53,7 @@ async def request(browser: Browser, said: str = "") -> str:
     answer = await browser.post(page, token=await browser.form_token(page), said=said)
     assert answer.status == 303, answer.text
     assert answer.location.startswith("/.zt/approval?id="), answer.location
-    return answer.location.partition("id=")[2]
+    return answer.location.partition("id=")[2].partition("&")[0]
 
 
 async def decide(browser: Browser, id: str, answer: str = "approve") -> Answer:
@@ -314,9 +314,30 @@ async def test_a_request_is_one_however_often_it_is_made(tmp_path: Path) -> None
         id_ = await request(alice, "first of all")
         page = f"/.zt/approval?to={await asked(alice, 'approve')}"
         found = await alice.get(PORTAL, page)
-        assert (found.status, found.location) == (303, f"/.zt/approval?id={id_}")
+        assert (found.status, found.location.partition("&")[0]) == (303, f"/.zt/approval?id={id_}")
         token = await alice.form_token(f"/.zt/approval?id={id_}") or await alice.form_token("/.zt/me")
-        assert (await alice.post(page, token=token, said="second of all")).location == f"/.zt/approval?id={id_}"
+        assert (await alice.post(page, token=token, said="second of all")).location.startswith(
+            f"/.zt/approval?id={id_}&"
+        )
+
+
+async def test_a_person_comes_back_to_where_they_came_from_last(tmp_path: Path) -> None:
+    async with lab_at(tmp_path) as lab:
+        alice, carol = await signed_in(lab, "alice"), await signed_in(lab, "carol")
+        id_ = await request(alice)
+        window = f"/.zt/approval?to={await asked(alice, 'approve', window=True, target='/.zt/confirmed')}"
+        waits = (await alice.get(PORTAL, window)).location
+        other = await asked(alice, "approve", rule="other", target="/other")
+        assert (await decide(carol, id_)).status == 303
+        assert (await alice.follow(await alice.get(PORTAL, waits))).location == "/.zt/confirmed"
+        for address in (
+            f"/.zt/approval?id={id_}",
+            f"/.zt/approval?id={id_}&to={other}",
+            f"/.zt/approval?id={id_}&to=x",
+        ):
+            assert (await alice.follow(await alice.get(PORTAL, address))).location == "/red/?a=1"
+        lab.clock.advance(601.0)
+        assert (await alice.follow(await alice.get(PORTAL, waits))).location == "/red/?a=1", "an old one leads nowhere"
 
 
 async def test_requests_survive_a_restart_and_what_was_agreed_does(tmp_path: Path) -> None:
