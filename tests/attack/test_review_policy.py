@@ -175,3 +175,15 @@ def test_a_claim_that_is_no_number_is_not_compared_as_one(value: Any) -> None:
         for when in (test, Not(test)):
             rule = RuleSpec("r", RuleEffect.ALLOW, Audience.SIGNED_IN, when=when)
             assert compile_rules(RouteRules("app", (rule,))).decide(facts).effect is Effect.DENY
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        (b"/graphql", [{"query": "{a(" + "[]" * 9000 + ")}"}] * 2),
+        (b"/flows", {f"key{number}": 1 for number in range(5000)}),
+    ],
+)
+def test_nothing_that_takes_long_to_understand_is_understood(path: bytes, document: object) -> None:
+    """Nobody else has a turn meanwhile."""
+    refused(document=document, path=path)

@@ -74,6 +74,8 @@ def _step(value: Any, part: str) -> list[Any]:
     if isinstance(value, tuple):
         if part == "*":
             return [inner for _, inner in value]
+        if len(value) > _MAX_ITEMS:
+            raise refused("too many keys to look at")
         folded = part.casefold()
         found = [pair for pair in value if pair[0] == part or pair[0].casefold() == folded]
         if not found:
@@ -129,13 +131,14 @@ def graphql_of_body(body: JsonBody) -> tuple[graphql.Part, ...]:
     if len(requests) > _MAX_BATCH:
         raise refused("a GraphQL batch of too many requests")
     parts: dict[graphql.Part, None] = {}
+    budget = graphql.Budget()
     for request in requests:
         if not isinstance(request, tuple):
             raise refused("a GraphQL batch of something else")
         documents = _step(request, "query")
         if len(documents) != 1 or not isinstance(documents[0], str):
             raise refused("GraphQL without a query, perhaps a stored one")
-        parts.update(dict.fromkeys(_read(documents[0])))
+        parts.update(dict.fromkeys(_read(documents[0], budget)))
         if len(parts) > 256:
             raise refused("a GraphQL batch of too many fields")
     if not parts:
@@ -163,8 +166,8 @@ def graphql_of_query(query: bytes | None) -> tuple[graphql.Part, ...]:
     return _read(documents[0])
 
 
-def _read(document: str) -> tuple[graphql.Part, ...]:
+def _read(document: str, budget: graphql.Budget | None = None) -> tuple[graphql.Part, ...]:
     try:
-        return graphql.read(document)
+        return graphql.read(document, budget)
     except graphql.Unreadable as error:
         raise refused(f"GraphQL that cannot be read: {error}") from error
