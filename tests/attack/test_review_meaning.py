@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from tests.integration.test_meaning import PLATFORM, may, socket
+from tests.lab.fleet import Fleet
 from tests.lab.masks import JSON, answer, document, mask
 from tests.lab.proxy import ProxyLab, allow
 from tests.lab.ws import (
@@ -144,3 +146,13 @@ async def test_early_hints_keep_to_themselves_what_the_answer_does() -> None:
         told = await client.ended()
     assert b"Link: </a.css>" in told
     assert b"DE89" not in told
+
+
+async def test_a_socket_that_nobody_read_ends_when_a_reload_says_what_messages_mean(tmp_path: Path) -> None:
+    async with Fleet(tmp_path, workers=0) as fleet:
+        client = await fleet.websocket()
+        await client.write(frame(TEXT, LOOK))
+        assert await read_frame(client.reader) == Frame(TEXT, LOOK)
+        fleet.replace = (("    rules:\n", "    profile: streamlit\n    rules:\n"),)
+        fleet.write()
+        assert close_code((await remaining_frames(client.reader))[-1]) == 4403

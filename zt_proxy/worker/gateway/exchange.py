@@ -60,6 +60,9 @@ class Downstream(Protocol):
 class Tunnel(Protocol):
     """What a connection feeds once it carries a WebSocket."""
 
+    reads: bool
+    """Each message is decided before it goes on."""
+
     def from_client(self, data: bytes) -> None: ...
 
     def client_writable(self, writable: bool) -> None: ...

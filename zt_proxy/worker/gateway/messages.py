@@ -56,9 +56,10 @@ class Messages:
         decided, or not be recorded."""
         gateway, route = self._gateway, x.route
         assert route is not None
-        assert route.profile is not None
         if not gateway.link.alive():
             raise UnavailableError(Reason.CONTROL_UNAVAILABLE, "the lease of the link to control ran out")
+        if route.profile is None:  # a reload took it away: the upgrade's own decision stands for all
+            return None
         act = route.profile.message(message.payload, message.text, x.act.matcher)
         if act is None:
             return None
@@ -113,6 +114,7 @@ class MessageTunnel(WebSocketTunnel):
     """A tunnel whose client's messages are read before they go on."""
 
     __slots__ = ("__weakref__", "_assembler", "_messages", "_told")
+    reads = True
 
     def __init__(self, exchange: Exchange, relay: Relay, max_message: int, messages: Messages) -> None:
         super().__init__(exchange, relay, max_message, extensions=False)

@@ -602,6 +602,8 @@ class Gateway:
         principal = session.principal if session is not None else None
         facts = self.witness.facts(x, route, principal, session, now=now)
         decision = route.policy.decide(facts)
+        if x.tunnel is not None and not x.tunnel.reads and route.profile is not None and route.profile.reads_messages:
+            return Reason.ACTION_UNKNOWN  # opened when nobody read its messages, and nobody can begin in their midst
         if decision.effect is Effect.ALLOW:
             if route.masking is not None and not x.masks and route.masking.masks_for(facts, decision.obligations):
                 return Reason.ANSWER_NOT_INSPECTABLE  # opened for a reader who saw everything, and does no more

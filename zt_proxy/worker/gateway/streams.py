@@ -43,6 +43,7 @@ class WebSocketTunnel:
     """The two directions of one WebSocket."""
 
     __slots__ = ("_closing", "_exchange", "_from_client", "_from_upstream", "_relay")
+    reads = False
 
     def __init__(self, exchange: Exchange, relay: Relay, max_message: int, extensions: bool) -> None:
         self._exchange = exchange
