@@ -59,7 +59,7 @@ BEFORE_THE_DECISION: dict[str, tuple[Any, str]] = {
 }
 AFTER_THE_DECISION: dict[str, tuple[Any, str]] = {
     "forward": (Gateway, "_forward"),
-    "sign": (IdentityHeaders, "lines"),
+    "sign": (IdentityHeaders, "signed"),
     "write the head": (outgoing, "request_head"),
     "lines of the answer": (Responder, "response_lines"),
     "relay": (Gateway, "relay"),

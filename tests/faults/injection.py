@@ -73,7 +73,7 @@ RECORDING: dict[str, str] = {
 
 AFTER: dict[str, str] = {
     "forward": f"{PIPELINE}._forward",
-    "identity headers": "zt_proxy.worker.identify.headers.IdentityHeaders.lines",
+    "identity headers": "zt_proxy.worker.identify.headers.IdentityHeaders.signed",
     "sign": "zt_proxy.worker.identify.assertion.AssertionSigner._sign",
     "write the head": f"{GATEWAY}.outgoing.request_head",
     "lines of the answer": f"{GATEWAY}.respond.Responder.response_lines",

@@ -28,7 +28,7 @@ from zt_proxy.policy.profile_spec import (
     OtherwiseSpec,
     ProfileSpec,
 )
-from zt_proxy.policy.spec import Audience, Limit, RequestMatch, RouteRules, RuleEffect, RuleSpec
+from zt_proxy.policy.spec import Audience, Limit, RequestMatch, RoleSpec, RouteRules, RuleEffect, RuleSpec
 from zt_proxy.policy.spec import Test as Is
 from zt_proxy.worker.settings import MaskSpec
 
@@ -238,14 +238,16 @@ async def test_a_limit_of_a_rule_holds_for_each_person() -> None:
         assert (await proxy.get("/", bob)).status == 200
 
 
-async def test_the_assertion_says_what_was_allowed() -> None:
-    async with lab() as proxy:
+async def test_the_assertion_says_what_was_allowed_and_which_roles_somebody_has() -> None:
+    spec = RouteRules("app", RULES, roles=(RoleSpec("reader", groups=("staff",)), RoleSpec("boss", groups=("bosses",))))
+    async with ProxyLab(routes=(replace(lab_route("app", APP, RULES, profile=PLATFORM), rules=spec),)) as proxy:
         cookie = await proxy.sign_in()
         await proxy.get("/anything", cookie)
         await until(lambda: bool(proxy.upstream.seen))
         token = proxy.upstream.seen[0].header(b"x-zt-assertion")
     part = (token or b"").decode().split(".")[1]
-    assert json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["action"] == "use"
+    said = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    assert (said["action"], said["roles"]) == ("use", ["reader"])
 
 
 async def test_what_a_reader_had_open_ends_when_they_may_not_see_everything_any_more() -> None:

@@ -106,6 +106,10 @@ class Policy:
         facts = self._known_here(facts)
         return self._book.each(self._concerning(facts) & self._book.enforced)
 
+    def roles_of(self, facts: Facts) -> tuple[str, ...]:
+        """Roles of the configuration that whoever asks has, by name."""
+        return tuple(sorted(role.name for role in self._roles() if role.ask(facts)))
+
     def explain(self, facts: Facts) -> "Trace":
         """Why `decide` decides as it does, rule by rule: for the operator alone."""
         from zt_proxy.policy.explain import trace

@@ -135,7 +135,8 @@ class Witness:
 def stated(x: Exchange, decision: Decision) -> Statement:
     """What the assertion of a permitted request says besides who asks."""
     action, risk, duty = x.act.action, x.risk, decision.obligations
-    if action is None and risk is None and duty is None:
+    roles = x.route.policy.roles_of(x.facts) if x.route is not None and x.facts is not None and x.session else ()
+    if action is None and risk is None and duty is None and not roles:
         return PLAIN
     return Statement(
         action=action.value if action is not None else "",
@@ -143,6 +144,7 @@ def stated(x: Exchange, decision: Decision) -> Statement:
         justification=duty.justification if duty is not None else "",
         approved_by=duty.approved_by if duty is not None else "",
         break_glass=duty.break_glass if duty is not None else False,
+        roles=roles,
     )
 
 

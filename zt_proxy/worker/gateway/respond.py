@@ -11,7 +11,6 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
-from msgspec.structs import replace
 
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason, ZtError
@@ -23,6 +22,7 @@ from zt_proxy.core.types import ASKED_OF_PEOPLE, NO_ACT, Act, ChallengeKind, Dec
 from zt_proxy.pages.denial import PAGE_HEADERS, denial_page
 from zt_proxy.pages.texts import text_of
 from zt_proxy.worker.gateway import browser, places
+from zt_proxy.worker.gateway.asking import WAYS, ask_of, described, not_kept
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.gateway.streams import SESSION_OVER
@@ -45,19 +45,6 @@ DRAINED = 64 * 1024
 """Bytes of an unread body that are read and thrown away, so that the connection can be kept."""
 ENDED = frozenset((Reason.SESSION_UNKNOWN, Reason.SESSION_EXPIRED, Reason.SESSION_IDLE, Reason.SESSION_DISPLACED))
 """Why a session that was there is not there any more."""
-LONGEST_PATH, LONGEST_OBJECT = 512, 200
-"""Characters of a path and of an object's name that a person sees who is asked something about a request."""
-NOT_KEPT = "Your form was not sent. Confirm that it is you, then go back to it and send it again."
-_NOT_KEPT = {
-    Reason.JUSTIFICATION_REQUIRED: "Your form was not sent. Say why, then go back to it and send it again.",
-    Reason.APPROVAL_REQUIRED: "Your form was not sent. When somebody has agreed, go back to it and send it again.",
-}
-_WAYS = {
-    Reason.JUSTIFICATION_REQUIRED: "Say why",
-    Reason.APPROVAL_REQUIRED: "Ask somebody to agree",
-}
-"""What the way in is called where it is no proof that is missing."""
-_ASKS = frozenset({ChallengeKind.JUSTIFY, ChallengeKind.APPROVE})
 PROBLEM_TYPE = "https://zt-proxy.dev/reasons#"
 
 _PAGE_LINES = b"".join(b"%b: %b\r\n" % header for header in PAGE_HEADERS)
@@ -205,7 +192,6 @@ class Responder:
         the same time neither changes that nor is changed by it (FIELD 8).
         """
         reauth = decision.challenge in ASKED_OF_PEOPLE
-        ask = _asks(decision)
         settings = about.route.settings
         handoff = Handoff(
             purpose=Purpose.REAUTH if reauth else Purpose.LOGIN,
@@ -223,17 +209,7 @@ class Responder:
             level=decision.level,
             request=request_of(about.method, about.path) if decision.once else "",
         )
-        if ask:
-            act = about.act
-            handoff = replace(
-                handoff,
-                ask=ask,
-                method=about.method.decode("ascii"),
-                path=_cut(about.path.decode("ascii"), LONGEST_PATH),
-                action=act.action.value if act.action is not None else "",
-                object=_cut(f"{act.kind}:{act.object}", LONGEST_OBJECT) if act.object else "",
-                scope=decision.scope,
-            )
+        handoff = described(handoff, decision, about.method, about.path, about.act)
         return seal_handoff(self._ring, handoff)
 
     # ---- ways to say no ----
@@ -255,7 +231,7 @@ class Responder:
         if browser.may_prompt(x.head):
             fresh = f"; max-age={age}" if age is not None else ""
             once = "?1" if decision.once else "?0"
-            ask = _asks(decision)
+            ask = ask_of(decision)
             key = unlock_key(about.route.name, decision.rule, ask)  # one rule may ask for several things in a row
             scope = hashlib.sha256(key.encode()).hexdigest()[:16]
             about_what = f'method="{about.method.decode("ascii")}"; scope="{scope}"'
@@ -265,7 +241,7 @@ class Responder:
         missing = Missing(
             f"{self._portal.origin}/.zt/sign-in?to={sealed}", f"https://{x.host}{path}", decision.level.word, age
         )
-        note = _NOT_KEPT.get(decision.reason, NOT_KEPT) if x.head.method == b"POST" and x.head.has_body else ""
+        note = not_kept(decision.reason) if x.head.method == b"POST" and x.head.has_body else ""
         self._no(x, 401, decision.reason, decision.rule, headers, missing=missing, note=note)
 
     def _close_socket(self, x: Exchange, reason: Reason) -> None:
@@ -336,7 +312,7 @@ class Responder:
     def _way_in(self, x: Exchange, reason: Reason, login_url: str) -> tuple[str, str]:
         """For a navigation that cannot be repeated by a redirect: a link that begins again with a GET."""
         if x.session is not None:
-            return (_WAYS.get(reason, "Confirm that it is you"), login_url)
+            return (WAYS.get(reason, "Confirm that it is you"), login_url)
         path = x.route.prefix.decode("ascii") if x.route is not None else "/"
         return ("Sign in", path)
 
@@ -394,15 +370,6 @@ class Responder:
         if head.method != b"HEAD":
             parts.append(body)
         x.connection.write(b"".join(parts))
-
-
-def _asks(decision: Decision) -> str:
-    """See `Handoff.ask`."""
-    return decision.challenge.value if decision.challenge in _ASKS and decision.challenge is not None else ""
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def is_machine(x: Exchange) -> bool:

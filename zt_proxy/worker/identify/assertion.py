@@ -48,6 +48,8 @@ class Statement(NamedTuple):
     """What the person said when asked why."""
     approved_by: str = ""
     break_glass: bool = False
+    roles: tuple[str, ...] = ()
+    """Of the configuration, beside the provider's."""
 
 
 PLAIN = Statement()
@@ -252,7 +254,7 @@ class AssertionSigner:
             email=principal.email,
             name=principal.name,
             groups=sorted(principal.groups),
-            roles=sorted(principal.roles),
+            roles=sorted(principal.roles.union(statement.roles)),
             acr=session.acr,
             amr=list(session.amr),
             auth_time=int(session.auth_time) or None,  # the provider did not say
