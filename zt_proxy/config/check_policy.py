@@ -34,6 +34,7 @@ def check(checking: Checking) -> None:
     _groups_of_routes(checking)
     _break_glass(checking)
     _modes(checking)
+    _tried(checking)
     _alike(checking)
 
 
@@ -205,6 +206,22 @@ def _modes(checking: Checking) -> None:
             if each.mode == "enforce" and each.written("mode"):
                 said = f"`mode: enforce` has no effect while the whole file has `{key}: {getattr(schema, key)}`"
                 problems.warning(each.at("mode"), said)
+
+
+def _tried(checking: Checking) -> None:
+    """Routes that report, though what stands above them is in force elsewhere."""
+    schema = checking.schema
+    for route in schema.routes:
+        if route.mode != "report" or stages.rules(schema) is Mode.REPORT:
+            continue
+        group = schema.route_groups.get(route.group) if route.group is not None else None
+        above = [*schema.rules, *(group.rules if group else ())]
+        if any(rule.mode == "enforce" for rule in above):
+            checking.problems.warning(
+                route.at("mode"),
+                f"`mode: report`: on `{route.name}` rules from above stop nobody who signed in, either",
+                hint="`mode: report` on the route's own rules",
+            )
 
 
 def _alike(checking: Checking) -> None:

@@ -10,7 +10,7 @@ from zt_proxy.config.build_policy import rules_on
 from zt_proxy.config.check import Checking
 from zt_proxy.config.requirements import Needs, floors_of, needs_of
 from zt_proxy.config.schema_routes import Route
-from zt_proxy.config.schema_rules import Match, Rule
+from zt_proxy.config.schema_rules import Match, Rule, To
 from zt_proxy.config.templates import covers
 
 
@@ -33,6 +33,35 @@ def check(checking: Checking, route: Route) -> None:
                 continue
             if _tell(checking, route, rule, other):
                 break
+    _strangers(checking, live, folds)
+
+
+def _strangers(checking: Checking, live: Sequence[Rule], folds: bool) -> None:
+    """A rule that denies some people what is open to strangers: they need only sign out."""
+    public = [rule for rule in live if rule.allow is not None and rule.to is not None and rule.to.word == "public"]
+    for rule in live:
+        to = rule.to
+        if rule.deny is None or to is None or to.word == "public" or (to.integrations and not _people(to)):
+            continue
+        for other in public:
+            if any(_opens(one, match, folds) for match in rule.deny for one in other.allow or ()):
+                checking.problems.warning(
+                    rule.at("to"),
+                    f"rule `{rule.id}` stops nobody who signs out: `{other.id}` lets strangers through there",
+                    hint="without `to` it is for everybody",
+                )
+                break
+
+
+def _opens(wide: Match, narrow: Match, folds: bool) -> bool:
+    """Some method of all that `narrow` is about."""
+    if wide.methods is not None and narrow.methods is not None and not set(wide.methods) & set(narrow.methods):
+        return False
+    return _match_covers(wide.model_copy(update={"methods": None}), narrow, folds)
+
+
+def _people(to: To) -> bool:
+    return bool(to.word or to.users or to.groups or to.roles or to.claims or to.providers)
 
 
 def _tell(checking: Checking, route: Route, rule: Rule, other: Rule) -> bool:

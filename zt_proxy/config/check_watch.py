@@ -2,11 +2,12 @@
 
 from urllib.parse import urlsplit
 
-from zt_proxy.config import names
+from zt_proxy.config import names, stages
 from zt_proxy.config.certificates import check_authorities
 from zt_proxy.config.check import Checking
 from zt_proxy.config.schema_watch import Hook, Volume
 from zt_proxy.control.locks.manager import LONGEST
+from zt_proxy.core.types import Mode
 
 SHORTEST_SECRET = 16
 LONGEST_WINDOW = 86_400.0
@@ -16,6 +17,11 @@ MOST_HOOKS = 16
 
 def check(checking: Checking) -> None:
     schema, problems = checking.schema, checking.problems
+    for each in (schema.watch, schema.watch.volume, schema.watch.first_use):
+        if each.respond == "enforce" and stages.watch(schema) is Mode.REPORT:
+            key = "mode" if schema.mode == "report" else "stage"
+            said = f"`respond: enforce` locks nobody while the file has `{key}: {getattr(schema, key)}`"
+            problems.warning(each.at("respond"), said)
     _volume(checking, schema.watch.volume)
     for model in (schema.watch.first_use, schema.alerts):
         checking.not_zero(model)
