@@ -21,6 +21,7 @@ from zt_proxy.cli import (
     schema,
     sessions,
     status,
+    suggest,
     test_policy,
     verify_upstream,
     who_can,
