@@ -40,11 +40,13 @@ def described(handoff: Handoff, decision: Decision, method: bytes, path: bytes, 
         handoff,
         ask=ask,
         method=method.decode("ascii"),
-        path=_cut(path.decode("ascii"), LONGEST_PATH),
+        path=_shown(path.decode("ascii", "backslashreplace"), LONGEST_PATH),
         action=act.action.value if act.action is not None else "",
-        object=_cut(f"{act.kind}:{act.object}", LONGEST_OBJECT) if act.object else "",
+        object=_shown(f"{act.kind}:{act.object}", LONGEST_OBJECT) if act.object else "",
     )
 
 
-def _cut(text: str, length: int) -> str:
+def _shown(text: str, length: int) -> str:
+    """Cut, and without what nobody sees: somebody decides by what they read here."""
+    text = "".join(each if each.isprintable() else "\ufffd" for each in text)
     return text if len(text) <= length else text[: length - 1] + "…"
