@@ -35,7 +35,8 @@ The way of a request
      admit      is the record writable, control there, the request one that anyone may send?     503 405 400
      locate     Host, connection and canonical target ─► route, or a place of the proxy          404 421 400 413
      identify   session cookie ─► session; only an unknown one waits, for control                401 503
-     decide     `policy.engine`: Facts ─► Allow | Challenge(login, mfa, reauth) | Deny(reason)
+     understand profile: request ─► action, object; address ─► zones, country; session ─► risk  403
+    decide     `policy.engine`: Facts ─► Allow | Challenge(login, mfa, reauth, justify, approve) | Deny(reason)
      record     one decision into the worker's ring, before anything follows from it             503
      no         `gateway.respond`, the only author of denials: redirect, page, or problem+json   302 401 403
      yes        `identify.assertion` ► `upstream.pool` ► `upstream.relay`, both ways, with back-pressure
@@ -75,6 +76,18 @@ Proving more, in the middle of work
 
 A proof is (time, level) under session, route and rule, or good once for one request. `pages/static/session.js` holds an
 app's own requests meanwhile; `worker.protect.inject` brings it into pages. docs/decisions/0016.
+
+What a policy is decided by
+===========================
+
+    profiles/NAME.yaml ─► policy.actions (which action?)   policy.geo (from where?)   policy.risk (how unusual?)
+        └──────────────► core.types.Facts ◄──────────────────────┘───────────────────────┘
+                              └─► policy.engine ─► Decision ─► obligations: masks, limits, notice (worker.protect)
+
+Rules are bits in an index by request and subject (docs/decisions/0017). `policy.explain` asks the same functions that
+decide, so that a trace cannot say otherwise. A fact that nobody knows lets a deny apply and an allow not. Control adds
+what takes memory: `control.risk` what is usual of people, `control.watch` what stands out of the record, and
+`control.locks` what is stopped at once, on every worker. docs/how-to/policy.md is the operator's side.
 
 The record
 ==========
