@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.integration.test_meaning import PLATFORM, may, socket
+from tests.integration.test_meaning import PLATFORM, may, post, socket
 from tests.lab.fleet import Fleet
 from tests.lab.masks import JSON, answer, document, mask
 from tests.lab.proxy import ProxyLab, allow
@@ -27,7 +27,7 @@ from tests.lab.ws import (
 from zt_proxy.core.types import Action
 from zt_proxy.policy.profile_spec import MatcherSpec
 from zt_proxy.policy.spec import Limit
-from zt_proxy.worker.gateway import messages
+from zt_proxy.worker.gateway import detours, messages
 from zt_proxy.worker.gateway.exchange import Exchange
 from zt_proxy.worker.settings import AnswerSettings
 from zt_proxy.worker.wire.head import NOTHING_NOTED, RequestHead
@@ -156,3 +156,25 @@ async def test_a_socket_that_nobody_read_ends_when_a_reload_says_what_messages_m
         fleet.replace = (("    rules:\n", "    profile: streamlit\n    rules:\n"),)
         fleet.write()
         assert close_code((await remaining_frames(client.reader))[-1]) == 4403
+
+
+async def test_nobody_has_more_bodies_waited_for_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow bodies on a thousand connections would hold as many times the limit of one."""
+    monkeypatch.setattr(detours, "AWAITED", 5000)
+    rules = (may("staff", "build"),)
+    async with ProxyLab(rules=rules, route={"profile": PLATFORM}) as proxy:
+        cookie, other = await proxy.sign_in("mia"), await proxy.sign_in("bob")
+        whole = post(cookie, b"{" + b" " * 1998 + b"}")
+        slow = [await proxy.connect() for _ in range(2)]
+        for client in slow:
+            head, _, body = post(cookie, whole[-2000:], extra=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
+            await client.write(head + b"\r\n\r\n")
+            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")  # it is waited for
+            await client.write(body[:-10])
+        late = await proxy.send(whole)
+        assert (late.status, late.problem["reason"], late.header("retry-after")) == (429, "too-many-requests", "1")
+        assert (await proxy.send(post(other, b"{}"))).status == 200
+        for client in slow:
+            await client.write(whole[-10:])
+            assert (await client.reply("POST")).status == 200
+        assert (await proxy.send(whole)).status == 200

@@ -3,6 +3,8 @@
 Each comes back to the pipeline where it left it. Whatever waited looks again at who asks: sessions end meanwhile.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -12,6 +14,7 @@ from zt_proxy.core.types import ChallengeKind, Decision, Effect
 from zt_proxy.policy.actions import NeedsBody
 from zt_proxy.worker.gateway import forms, locked, outgoing, preflight
 from zt_proxy.worker.gateway.exchange import Exchange
+from zt_proxy.worker.gateway.facts import who_asks
 from zt_proxy.worker.gateway.respond import LONGEST_TARGET, About, is_machine
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.session import CachedSession
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 COOKIE = int(Kind.COOKIE)
 INTERNAL = Decision(Effect.ALLOW, Reason.INTERNAL)
+AWAITED = 8 * 1024 * 1024
+"""Bytes of bodies that one person, or one integration, may have waited for at a time; a single one always may."""
 SPENT_ANEW = 3
 """How often a request may find a new proof in place of the one that another request was faster to spend."""
 
@@ -31,10 +36,11 @@ SPENT_ANEW = 3
 class Detours:
     """One gateway's."""
 
-    __slots__ = ("_gateway",)
+    __slots__ = ("_awaited", "_gateway")
 
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
+        self._awaited: dict[str, int] = {}
 
     async def spend(self, x: Exchange, decision: Decision) -> None:
         """Of all requests, on all workers, that a proof would let through, the one for which control spends it goes on.
@@ -104,7 +110,8 @@ class Detours:
         body: bytes | None = None
         if x.head.content_length <= needed.limit:
             gateway.go_ahead(x)
-            body = await x.whole_body(needed.limit)
+            with self._awaiting(x, needed.limit):
+                body = await x.whole_body(needed.limit)
             if x.done:
                 return
             if not x.request_ended or len(body) > needed.limit:
@@ -123,6 +130,25 @@ class Detours:
             gateway.carry_out(x, route, gateway.decide(x, route, found))
         else:
             raise ClientError(Reason.CERTIFICATE_UNKNOWN, "the certificate counts no more", status=403)
+
+    @contextmanager
+    def _awaiting(self, x: Exchange, limit: int) -> Iterator[None]:
+        """Raises ClientError(TOO_MANY_REQUESTS, 429) for one body too many that somebody sends slowly."""
+        who, awaited = who_asks(x), self._awaited
+        size = limit if x.head.chunked else x.head.content_length
+        held = awaited.get(who, 0)
+        if held and held + size > AWAITED:
+            x.retry_after = 1.0
+            raise ClientError(Reason.TOO_MANY_REQUESTS, "too many bodies are waited for", status=429)
+        awaited[who] = held + size
+        try:
+            yield
+        finally:
+            rest = awaited[who] - size
+            if rest:
+                awaited[who] = rest
+            else:
+                del awaited[who]
 
     def may_keep(self, x: Exchange) -> bool:
         """A form of this origin's own page, and not too large, waits until the person has proven enough."""
