@@ -53,6 +53,13 @@ def b64encode(raw: bytes) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
 
 
+def new_id(size: int) -> str:
+    """`size` random bytes as `b64encode` writes them. Never begins with `-`: people give ids to commands."""
+    while (text := b64encode(os.urandom(size))).startswith("-"):
+        pass
+    return text
+
+
 def b64decode(text: str) -> bytes:
     """The inverse of `b64encode`; strict: raises ValueError on padding, foreign characters or non-canonical tails."""
     if "=" in text or len(text) % 4 == 1:

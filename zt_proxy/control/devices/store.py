@@ -18,7 +18,7 @@ from zt_proxy.control.database import Database
 from zt_proxy.control.factors.types import Person
 from zt_proxy.control.session.record import subject_hash
 from zt_proxy.core.clock import Clock
-from zt_proxy.core.keys import KeyRing, b64decode, b64encode
+from zt_proxy.core.keys import KeyRing, b64decode, b64encode, new_id
 from zt_proxy.core.private import private_directory
 
 MOST = 50
@@ -118,7 +118,7 @@ class KnownDevices:
         now, person = self._clock.now(), self._person(who)
         if cookie is None or not is_device_cookie(cookie):
             cookie = b64encode(secrets.token_bytes(TOKEN_BYTES))
-        key, fresh = _hash(cookie), fresh or new_id()
+        key, fresh = _hash(cookie), fresh or new_device_id()
 
         def work(db: sqlite3.Connection) -> Seen:
             db.execute("DELETE FROM devices WHERE person=? AND last_seen<=?", (person, now - KEPT))
@@ -220,9 +220,9 @@ class KnownDevices:
         return subject_hash(self._ring, who.issuer, who.subject)
 
 
-def new_id() -> str:
+def new_device_id() -> str:
     """Of a device that nobody has seen before."""
-    return b64encode(secrets.token_bytes(9))
+    return new_id(9)
 
 
 def is_device_cookie(value: str) -> bool:

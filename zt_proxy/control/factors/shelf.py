@@ -11,7 +11,7 @@ from zt_proxy.control.factors.types import LEVELS, Factor, FactorKind, FactorRef
 from zt_proxy.control.factors.vault import Kept, Pending, Vault
 from zt_proxy.core.clock import Clock
 from zt_proxy.core.errors import Reason
-from zt_proxy.core.keys import b64encode
+from zt_proxy.core.keys import b64encode, new_id
 
 NAME = 64
 """Characters of a name."""
@@ -30,7 +30,7 @@ class Shelf:
         self.accepted: frozenset[FactorKind] = frozenset()
 
     def row(self, who: Person, kind: FactorKind, kept: Kept, counter: int, credential: bytes | None) -> FactorRow:
-        factor, person = b64encode(secrets.token_bytes(12)), self.vault.person(who)
+        factor, person = new_id(12), self.vault.person(who)
         blob = self.vault.seal(factor, person, kept)
         return FactorRow(factor, person, kind, self._clock.now(), None, counter, False, credential, blob)
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from zt_proxy.control.devices.agent import agent_label
 from zt_proxy.control.devices.notice import new_device
-from zt_proxy.control.devices.store import KEPT, NOTICE_LIFE, Notice, Seen, new_id
+from zt_proxy.control.devices.store import KEPT, NOTICE_LIFE, Notice, Seen, new_device_id
 from zt_proxy.control.devices.times import DAY, machine, written
 from zt_proxy.control.factors.types import Person
 from zt_proxy.control.identity.types import VerifiedLogin
@@ -56,7 +56,7 @@ async def _arrival(call: Call, who: Person) -> Arrival:
         log.error("known devices unavailable", detail=error.detail)
     mark = agent_mark(agent.encode("utf-8", "surrogateescape"))
     if known is False:
-        device = new_id()
+        device = new_device_id()
     return Arrival(agent_label(agent), call.client, mark, known, device)
 
 
@@ -136,6 +136,7 @@ async def not_me(call: Call) -> web.StreamResponse:
     )
     ended = await portal.sessions.end_subject(who.issuer, who.subject, "not-me")
     await portal.devices.forget(who, notice.device)
+    await portal.judge.not_theirs(who, notice.address)
     await portal.devices.take(token)
     log.warning("a person says a sign-in was not theirs", sessions=ended, request_id=call.request_id)
     return _page(call, "done", notice, "")

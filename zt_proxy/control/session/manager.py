@@ -12,7 +12,6 @@ It is one file, past the usual length: all of it reads and changes the same memo
 has memory of its own is beside it: `cap`, `ending`, `floor`, `forms`, `grants`, `logins`, `provider_side`.
 """
 
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -45,7 +44,7 @@ from zt_proxy.control.session.store import HandleRow, RenewalRow, SessionRow, Se
 from zt_proxy.control.settings import ControlSettings, SessionSettings
 from zt_proxy.core.clock import SKEW, Clock
 from zt_proxy.core.errors import ClientError, Reason, UnavailableError
-from zt_proxy.core.keys import CookieMac, KeyRing, b64encode
+from zt_proxy.core.keys import CookieMac, KeyRing, new_id
 from zt_proxy.core.private import private_directory
 from zt_proxy.core.session import Proof, Risk, Session, unlock_key
 from zt_proxy.link.messages import RENEWED, Invalidation
@@ -162,7 +161,7 @@ class SessionManager:
         self.at_provider.refuse(login)
         now = self._clock.now()
         record = SessionRecord(
-            sid=b64encode(secrets.token_bytes(16)),
+            sid=new_id(16),
             principal=login.principal,
             acr=login.acr,
             amr=login.amr,
