@@ -31,7 +31,7 @@ def lines(
     A line that is still being written is not given. `progress(done, total)` is called with bytes, a megabyte apart.
     Raises OSError, and ValueError for a directory without a log.
     """
-    files = [path for path in expand(paths) if os.stat(path).st_mtime >= since - SLACK]
+    files = _from(expand(paths), since - SLACK)
     total = sum(os.stat(path).st_size for path in files)
     done = said = 0
     for path in files:
@@ -52,13 +52,26 @@ def lines(
 
 def begins(paths: Sequence[Path]) -> float | None:
     """Epoch seconds of the log's first line; None: it has none. Raises as `lines`."""
-    for path in expand(paths):
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    return _at(line).at
-                except msgspec.MsgspecError:
-                    continue
+    return next((at for path in expand(paths) if (at := _first(path)) is not None), None)
+
+
+def _from(files: list[Path], moment: float) -> list[Path]:
+    """Without the files at the beginning that are followed by one which begins before that moment."""
+    for number in range(len(files) - 1, 0, -1):
+        at = _first(files[number])
+        if at is not None and at < moment:
+            return files[number:]
+    return files
+
+
+def _first(path: Path) -> float | None:
+    """When the first line of a file that can be read was written; None: there is none."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                return _at(line).at
+            except msgspec.MsgspecError:
+                continue
     return None
 
 
