@@ -87,7 +87,7 @@ What a policy is decided by
 Rules are bits in an index by request and subject (docs/decisions/0017). `policy.explain` asks the same functions that
 decide, so that a trace cannot say otherwise. A fact that nobody knows lets a deny apply and an allow not. Control adds
 what takes memory: `control.risk` what is usual of people, `control.watch` what stands out of the record, and
-`control.locks` what is stopped at once, on every worker. docs/how-to/policy.md is the operator's side.
+`control.locks` what is stopped at once, on every worker. The operator's side of it is the policy guide in docs/how-to.
 
 The record
 ==========
