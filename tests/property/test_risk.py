@@ -4,11 +4,21 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zt_proxy.core.session import Risk, RiskLevel
+from zt_proxy.core.session import Principal, Risk, RiskLevel, Session
 from zt_proxy.core.types import Origin
 from zt_proxy.policy.geo import Place
 from zt_proxy.policy.habits import CELLS, COUNTRIES, FAILURES, NETWORKS, NO_HISTORY, History
-from zt_proxy.policy.risk import WEIGHTS, Circumstances, RiskSettings, Signal, assess, level_of, renewed, signals
+from zt_proxy.policy.risk import (
+    WEIGHTS,
+    Circumstances,
+    RiskSettings,
+    Signal,
+    assess,
+    level_of,
+    of_request,
+    renewed,
+    signals,
+)
 from zt_proxy.policy.travel import Spot, apart
 
 SETTINGS = RiskSettings()
@@ -85,6 +95,32 @@ def test_every_sign_in_can_be_assessed(
     assert len({signal.name for signal in found}) == len(found)
     risk = assess(found, None, SETTINGS)
     assert device_known is not False or any(reason.startswith("new-device") for reason in risk.reasons)
+
+
+@given(RISKS, PLACES, PLACES, st.sampled_from(["", "mark", "other"]), st.floats(-10.0, 1e6))
+def test_a_request_never_looks_better_than_its_sign_in(
+    base: Risk, before: Place, now: Place, agent: str, seconds: float
+) -> None:
+    at = msgspec.structs.replace(now.origin, address="198.51.100.1")
+    session = Session(
+        "s", "h", Principal("a", "i", "p"), "", (), True, 0.0, 0.0, 0.0, 900.0, 9e9,
+        address="192.0.2.1", agent="mark", risk=base,
+    )  # fmt: skip
+    risk = of_request(session, at, agent, seconds, SETTINGS, lambda _: before.origin)
+    assert risk is not None
+    assert risk.score >= base.score
+    assert risk.level >= base.level
+    assert risk.reasons[: len(base.reasons)] == base.reasons
+    if agent == "mark" and before.origin.country == at.country and before.origin.zones == at.zones:
+        assert risk is base
+
+
+@given(histories(), PLACES)
+def test_a_place_that_is_forgotten_is_nowhere_in_the_history(history: History, place: Place) -> None:
+    left = history.without(place.origin)
+    assert place.origin.country not in left.countries
+    assert place.origin.asn not in left.networks
+    assert left.hours == history.hours
 
 
 @given(histories())

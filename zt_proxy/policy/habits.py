@@ -103,6 +103,18 @@ class History(msgspec.Struct, frozen=True, array_like=True):
         failures = (*(at for at in self.failures if at > now - FAILURE_LIFE), now)
         return msgspec.structs.replace(self, failures=failures[-FAILURES:])
 
+    def without(self, origin: Origin) -> "History":
+        """Where a sign-in came from that was not the person's own teaches nothing about them."""
+        visit = self.visit
+        if visit is not None and (visit.spot.country == origin.country or visit.asn == origin.asn):
+            visit = None
+        return msgspec.structs.replace(
+            self,
+            visit=visit,
+            countries={name: at for name, at in self.countries.items() if name != origin.country},
+            networks={number: at for number, at in self.networks.items() if number != origin.asn},
+        )
+
     def failures_by(self, now: float) -> int:
         """Failed attempts that still count."""
         return sum(now - FAILURE_LIFE < at for at in self.failures)

@@ -225,6 +225,11 @@ def agent_mark(agent: bytes) -> str:
     return hashlib.sha256(agent).hexdigest()[:16] if agent else ""
 
 
+def shared(origin: Origin, settings: RiskSettings) -> bool:
+    """Whether many people of the company share the address: what one of them does there says nothing of another."""
+    return leaves_by(origin, settings.egress) or any(settings.networks.get(zone, 0) < 0 for zone in origin.zones)
+
+
 def too_far(one: Spot, other: Spot, seconds: float) -> bool:
     """Whether nobody gets from one place to the other in this time."""
     distance = apart(one, other)

@@ -1,6 +1,6 @@
 """What the operator's socket tells of people who have signed in, for questions such as who may do what.
 
-    GET /people?after=&limit=    {"at", "people", "following"}; a person is a KnownPerson
+GET /people?after=&limit=    {"at", "people", "following"}; a person is a KnownPerson
 """
 
 from aiohttp import web

@@ -25,7 +25,7 @@ from zt_proxy.core.lines import Value
 from zt_proxy.core.session import Principal, Risk
 from zt_proxy.policy.geo import COPIES, Origins, Place
 from zt_proxy.policy.habits import leaves_by
-from zt_proxy.policy.risk import Circumstances, RiskSettings, assess, renewed, signals
+from zt_proxy.policy.risk import Circumstances, RiskSettings, assess, renewed, shared, signals
 
 LOOK = 5.0
 """Seconds between looks whether an address database has changed."""
@@ -95,7 +95,9 @@ class Judge:
         except UnavailableError as error:
             log.error("risk not known", detail=error.detail)
             return None
-        failures = max(history.failures_by(now), self._attempts.of(place.origin.address))
+        failures = history.failures_by(now)
+        if not shared(place.origin, self._settings):
+            failures = max(failures, self._attempts.of(place.origin.address))
         return assess(
             signals(Circumstances(now, place, device_known, history, failures), self._settings), None, self._settings
         )
@@ -112,14 +114,21 @@ class Judge:
         if who is None:
             return
         try:
-            history = await self.people.failed(who)
+            now = self._clock.now()
+            history = await self.people.amend(who, lambda history: history.failed(now))
             if history is None:
                 return
-            failures = history.failures_by(self._clock.now())
+            failures = history.failures_by(now)
             for session in await self._sessions.of_person(who.issuer, who.subject):
                 await self._again(session.sid, failures)
         except UnavailableError as error:
             log.error("failed attempt not remembered", detail=error.detail)
+
+    async def not_theirs(self, who: Person, address: str) -> None:
+        """A person says that a sign-in from this address was somebody else's. Raises UnavailableError."""
+        assert self._origins is not None
+        origin = self._origins.of(address)
+        await self.people.amend(who, lambda history: history.without(origin))
 
     async def renewed(self, sid: str) -> None:
         """The provider was asked again about a session: who it is, and how it looks by now."""

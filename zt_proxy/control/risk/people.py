@@ -131,14 +131,14 @@ class KnownPeople:
 
         await self._run(work)
 
-    async def failed(self, who: Person) -> History | None:
-        """A failed attempt of somebody who has signed in before; the history with it. None: nobody knows them."""
-        now, person = self._clock.now(), self._person(who)
+    async def amend(self, who: Person, change: Callable[[History], History]) -> History | None:
+        """Change the history of somebody who has signed in before; gives the new one. None: nobody knows them."""
+        person = self._person(who)
 
         def work(db: sqlite3.Connection) -> History | None:
             if db.execute("SELECT 1 FROM people WHERE person=?", (person,)).fetchone() is None:
                 return None
-            history = self._history_in(db, person).failed(now)
+            history = change(self._history_in(db, person))
             sealed = self._seal("history", person, _encode(history))
             db.execute("UPDATE people SET history=? WHERE person=?", (sealed, person))
             return history

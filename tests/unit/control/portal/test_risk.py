@@ -164,6 +164,24 @@ async def test_refused_sign_ins_from_an_address_count_for_the_next_one_from_ther
     assert "failed-attempts" not in "".join(elsewhere.risk.reasons if elsewhere.risk else ())
 
 
+async def test_failed_attempts_of_an_office_that_many_share_are_nobody_elses(lab: PortalLab) -> None:
+    for _ in range(9):
+        await lab.judge.failed(None, OFFICE)
+    session = await session_of(await signed_in(lab, OFFICE))
+    assert session.risk == Risk(5, RiskLevel.LOW, ("new-device+25", "network-office-20"))
+
+
+async def test_where_somebody_elses_sign_in_came_from_stays_unknown(lab: PortalLab) -> None:
+    await signed_in(lab, OFFICE)
+    lab.clock.advance(2 * 86_400)
+    await signed_in(lab, ABROAD)
+    await lab.judge.not_theirs(ALICE, ABROAD)
+    history = await lab.judge.people.history(ALICE)
+    assert (set(history.countries), history.visit) == ({"DE"}, None)
+    again = await session_of(await signed_in(lab, ABROAD))
+    assert again.risk == Risk(50, RiskLevel.MEDIUM, ("new-device+25", "new-country+25"))
+
+
 async def test_wrong_codes_raise_the_risk_of_sessions_that_live_and_workers_hear_of_it(lab: PortalLab) -> None:
     session = await session_of(await signed_in(lab))
     lab.provider.level = Level.SINGLE

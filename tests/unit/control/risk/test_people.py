@@ -45,7 +45,7 @@ async def come(people: KnownPeople, clock: ManualClock, who: Principal | None = 
 
 async def test_a_stranger_has_no_history_and_is_on_no_list(people: KnownPeople) -> None:
     assert await people.history(person()) == NO_HISTORY
-    assert await people.failed(person()) is None
+    assert await people.amend(person(), lambda history: history.failed(1.0)) is None
     assert not await people.renewed(principal())
     assert (await people.page()).people == ()
 
@@ -64,8 +64,9 @@ async def test_sign_ins_add_up_and_the_providers_last_word_counts(people: KnownP
 
 async def test_a_failed_attempt_is_part_of_the_history(people: KnownPeople, clock: ManualClock) -> None:
     await come(people, clock)
-    await people.failed(person())
-    history = await people.failed(person())
+    now = clock.now()
+    await people.amend(person(), lambda history: history.failed(now))
+    history = await people.amend(person(), lambda history: history.failed(now))
     assert history == await people.history(person())
     assert history is not None
     assert history.failures_by(clock.now()) == 2
