@@ -186,7 +186,7 @@ def target_of(question: Question, world: RouteWorld) -> Target:
     """Canonical, as the worker reads it. Raises ClientError(TARGET_REFUSED), and ValueError for what is not ASCII."""
     raw = question.path or world.prefix.decode()
     if question.query is not None:
-        raw += f"?{question.query.removeprefix('?')}"
+        raw += ("&" if "?" in raw else "?") + question.query.removeprefix("?")
     return parse_target(raw.encode("ascii"), world.paths)
 
 
