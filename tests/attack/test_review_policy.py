@@ -20,7 +20,7 @@ from zt_proxy.policy.profile_spec import (
     OtherwiseSpec,
     ProfileSpec,
 )
-from zt_proxy.policy.spec import Audience, Not, RequestMatch, RouteRules, RuleEffect, RuleSpec
+from zt_proxy.policy.spec import Audience, Not, RequestMatch, RoleSpec, RouteRules, RuleEffect, RuleSpec
 from zt_proxy.policy.spec import Test as Is
 
 NOW = 1_800_000_000.0
@@ -187,3 +187,12 @@ def test_a_claim_that_is_no_number_is_not_compared_as_one(value: Any) -> None:
 def test_nothing_that_takes_long_to_understand_is_understood(path: bytes, document: object) -> None:
     """Nobody else has a turn meanwhile."""
     refused(document=document, path=path)
+
+
+def test_a_permission_is_not_kept_beyond_a_role_that_the_app_is_told_of() -> None:
+    """The assertion says which roles somebody has, also where no rule asks for them."""
+    facts = Facts(NOW, "app", b"GET", b"/", "192.0.2.1", EVE, SESSION)
+    for when, kept in ((Is("auth_age", "at_most", (900,)), False), (Is("group", "in", ("staff",)), True)):
+        policy = compile_rules(RouteRules("app", (EVERYTHING,), roles=(RoleSpec("fresh", when=when),)))
+        assert policy.roles_of(facts) == ("fresh",)
+        assert policy.is_timeless(facts) is kept

@@ -99,6 +99,8 @@ class Policy:
         facts = self._known_here(facts)
         if facts.session is not None and facts.session.break_glass and self._may_break(facts):
             return False
+        if any(role.node is not None and role.node.timed for role in self._roles()):
+            return False  # the app is told who has it (`roles_of`), whatever rules ask
         return not self._concerning(facts) & self._book.timed
 
     def about(self, facts: Facts) -> Iterator[CompiledRule]:
