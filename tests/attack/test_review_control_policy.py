@@ -17,7 +17,7 @@ from zt_proxy.core.types import ChallengeKind, Decision, Effect, Origin
 from zt_proxy.core.types import Facts as Rules
 from zt_proxy.link.locks import Lock, LockEffect, LockKind
 from zt_proxy.policy.compile import compile_rules
-from zt_proxy.policy.spec import Approve, Audience, RequestMatch, RouteRules, RuleEffect, RuleSpec
+from zt_proxy.policy.spec import Approve, Audience, RequestMatch, RoleSpec, RouteRules, RuleEffect, RuleSpec
 from zt_proxy.policy.spec import Test as Is
 from zt_proxy.worker.protect.locks import Locks
 
@@ -177,3 +177,33 @@ async def test_who_agrees_to_a_rule_of_before_has_not_agreed_to_the_one_there_is
         session = await alice.session()
         assert session is not None
         assert [each.scope for each in session.approved.values()] == ["now"]
+
+
+# ---- somebody who is called as another's address is
+
+
+ADDRESS = "root@example.com"
+NAMESAKE = Principal(ADDRESS, "https://customers", "customers")
+BOSS = (RoleSpec("boss", users=(ADDRESS,)),)
+BY_NAME: dict[str, dict[str, Any]] = {
+    "role": {"roles": ("boss",)},
+    "role in a condition": {"audience": Audience.SIGNED_IN, "when": Is("role", "in", ("boss",))},
+    "user": {"audience": Audience.SIGNED_IN, "when": Is("user", "in", (ADDRESS,))},
+    "pattern": {"audience": Audience.SIGNED_IN, "when": Is("user", "like", ("*@example.com",))},
+    "break-glass": {"users": ("nobody",)},
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_subject_of_one_provider_is_not_taken_for_an_address_at_another(name: str) -> None:
+    values: dict[str, Any] = {"effect": RuleEffect.ALLOW, "audience": Audience.MATCHING, **BY_NAME[name]}
+    rule = RuleSpec("r", **values)
+    policy = compile_rules(RouteRules("app", (rule,), roles=BOSS, break_glass=(ADDRESS,), several=True))
+
+    def effect_on(who: Principal) -> Effect:
+        until = NOW + 60 if name == "break-glass" else 0.0
+        session = replace(SESSION, principal=who, break_glass=until)
+        return policy.decide(Rules(NOW, "app", b"GET", b"/", "192.0.2.1", who, session)).effect
+
+    assert effect_on(NAMESAKE) is Effect.DENY
+    assert effect_on(replace(NAMESAKE, subject="u1", email=ADDRESS)) is Effect.ALLOW

@@ -43,6 +43,7 @@ def route_rules(route: Route, schema: Schema, scopes: tuple[RuleSpec, ...] = ())
         roles(schema),
         attributes(schema),
         tuple(schema.break_glass.accounts) if schema.break_glass else (),
+        len(schema.identity.providers) > 1,
     )
 
 

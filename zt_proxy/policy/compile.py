@@ -38,6 +38,7 @@ def compile_rules(rules: RouteRules) -> Policy:
         report_only=rules.mode is Mode.REPORT,
         provider=rules.provider,
         break_glass=rules.break_glass,
+        several=rules.several,
         idle=lambda: compile_book(idle, rules, words),
         roles=words.roles,
         headers=set().union(*(headers_of(spec.when) for spec in rules.rules if spec.when is not None)),

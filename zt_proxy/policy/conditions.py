@@ -17,11 +17,15 @@ TIMED = frozenset({"auth_age", "risk"})
 class Role:
     """Whether somebody has a role of the configuration or, by the same name, of the provider."""
 
-    __slots__ = ("emails", "groups", "name", "node", "users")
+    __slots__ = ("emails", "groups", "name", "node", "subjects", "users")
 
-    def __init__(self, name: str, users: Iterable[str], groups: Iterable[str], node: Node | None) -> None:
+    def __init__(
+        self, name: str, users: Iterable[str], groups: Iterable[str], node: Node | None, *, several: bool = False
+    ) -> None:
+        """`several`: see `RouteRules.several`."""
         self.name = name
         self.users = frozenset(users)
+        self.subjects = frozenset(user for user in self.users if not (several and "@" in user))
         self.emails = any("@" in user for user in self.users)
         self.groups = frozenset(groups)
         self.node = node
@@ -32,7 +36,7 @@ class Role:
             return None
         if (
             (self.name and self.name in who.roles)
-            or who.subject in self.users
+            or who.subject in self.subjects
             or not self.groups.isdisjoint(who.groups)
         ):
             return True
@@ -57,6 +61,7 @@ class Vocabulary:
     def __init__(self, rules: RouteRules) -> None:
         self.attributes = rules.attributes
         self.case_insensitive = rules.case_insensitive
+        self.several = rules.several
         self._specs = {spec.name: spec for spec in rules.roles}
         self._roles: dict[str, Role] = {}
         self._open: list[str] = []
@@ -69,7 +74,8 @@ class Vocabulary:
             self._open.append(name)
             spec = self._specs.get(name)
             node = None if spec is None or spec.when is None else compile_condition(spec.when, self)
-            self._roles[name] = Role(name, spec.users if spec else (), spec.groups if spec else (), node)
+            users, groups = (spec.users, spec.groups) if spec else ((), ())
+            self._roles[name] = Role(name, users, groups, node, several=self.several)
             self._open.pop()
         return self._roles[name]
 
@@ -211,8 +217,8 @@ def _words(fact: str) -> dict[str, int]:
     return known.NUMBERS[fact][1] if fact in known.NUMBERS else {}
 
 
-def _user(label: str, values: tuple[Value, ...], _: Vocabulary) -> Node:
-    role = Role("", (known.text_of(value) for value in values), (), None)
+def _user(label: str, values: tuple[Value, ...], words: Vocabulary) -> Node:
+    role = Role("", (known.text_of(value) for value in values), (), None, several=words.several)
 
     def ask(facts: Facts) -> Verdict:
         return role.ask(facts)
@@ -224,7 +230,7 @@ def _user(label: str, values: tuple[Value, ...], _: Vocabulary) -> Node:
     return Node(label, ask, lacks=lambda _: ("user",), actual=actual)
 
 
-def _user_like(label: str, values: tuple[Value, ...], _: Vocabulary) -> Node:
+def _user_like(label: str, values: tuple[Value, ...], words: Vocabulary) -> Node:
     """Whose address is not verified may fit a pattern of addresses, or not: nobody knows."""
     patterns = [known.text_of(value) for value in values]
     fits, by_mail = wildcards(patterns), any("@" in pattern for pattern in patterns)
@@ -233,7 +239,8 @@ def _user_like(label: str, values: tuple[Value, ...], _: Vocabulary) -> Node:
         who = facts.principal
         if who is None:
             return None
-        if fits(who.subject) or (who.email is not None and fits(who.email)):
+        named = fits(who.subject) and not (words.several and "@" in who.subject)
+        if named or (who.email is not None and fits(who.email)):
             return True
         return None if by_mail and who.email is None else False
 

@@ -34,7 +34,17 @@ BREAK_GLASS = "break-glass"
 class Policy:
     """The rules of one route, compiled. Immutable but for what it remembers, and safe to share between connections."""
 
-    __slots__ = ("_book", "_break_glass", "_idle", "_provider", "_report_only", "_roles", "headers_wanted", "route")
+    __slots__ = (
+        "_book",
+        "_break_glass",
+        "_idle",
+        "_provider",
+        "_report_only",
+        "_roles",
+        "_several",
+        "headers_wanted",
+        "route",
+    )
 
     def __init__(
         self,
@@ -44,6 +54,7 @@ class Policy:
         report_only: bool = False,
         provider: str = "",
         break_glass: tuple[str, ...] = (),
+        several: bool = False,
         idle: Callable[[], Book],
         roles: Callable[[], Sequence[Role]] = tuple,
         headers: Iterable[str] = (),
@@ -56,6 +67,7 @@ class Policy:
         self._report_only = report_only
         self._provider = provider
         self._break_glass = frozenset(break_glass)
+        self._several = several
         self._idle = idle
         self._roles = roles
         self.headers_wanted: frozenset[str] = frozenset(headers).union(*(rule.headers for rule in book.rules))
@@ -134,7 +146,9 @@ class Policy:
 
     def _may_break(self, facts: Facts) -> bool:
         who = facts.principal
-        return who is not None and (who.subject in self._break_glass or who.email in self._break_glass)
+        if who is None:
+            return False
+        return who.email in self._break_glass or (not self._several and who.subject in self._break_glass)
 
     def _is_broken(self, facts: Facts) -> bool:
         session = facts.session

@@ -221,3 +221,6 @@ class RouteRules(msgspec.Struct, frozen=True):
     """`department`, `location`, `clearance` → the claim that says so, where it is called otherwise."""
     break_glass: tuple[str, ...] = ()
     """Accounts (subjects or verified addresses) that may do here what rules deny, while their session says so."""
+    several: bool = False
+    """There are several providers: what one of them calls a subject may be somebody's address at another. A name with
+    `@` in roles, conditions and `break_glass` is a verified address then, and no subject."""

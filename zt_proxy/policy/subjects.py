@@ -29,7 +29,7 @@ def add_subject(spec: RuleSpec, bits: int, public: bool, words: Vocabulary, inde
     else:
         index.add(
             bits,
-            {*spec.users, *(user for role in roles for user in role.users)},
+            {*spec.users, *(user for role in roles for user in role.subjects)},
             mails,
             spec.people,
             {*spec.groups, *(group for role in roles for group in role.groups)},
