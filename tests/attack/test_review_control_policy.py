@@ -1,5 +1,7 @@
 """What somebody tries who means to escape watching, to lock others, or to be let through by words said for others."""
 
+import os
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from zt_proxy.core.types import ChallengeKind, Decision, Effect, Origin
 from zt_proxy.core.types import Facts as Rules
 from zt_proxy.link.locks import Lock, LockEffect, LockKind
 from zt_proxy.policy.compile import compile_rules
+from zt_proxy.policy.geo_files import DatabaseFile
 from zt_proxy.policy.spec import Approve, Audience, RequestMatch, RoleSpec, RouteRules, RuleEffect, RuleSpec
 from zt_proxy.policy.spec import Test as Is
 from zt_proxy.worker.protect.locks import Locks
@@ -207,3 +210,25 @@ def test_a_subject_of_one_provider_is_not_taken_for_an_address_at_another(name: 
 
     assert effect_on(NAMESAKE) is Effect.DENY
     assert effect_on(replace(NAMESAKE, subject="u1", email=ADDRESS)) is Effect.ALLOW
+
+
+# ---- address databases
+
+
+@pytest.mark.parametrize("what", ["device", "pipe", "folder", "garbage"])
+def test_what_takes_the_place_of_a_database_is_neither_copied_nor_waited_for(tmp_path: Path, what: str) -> None:
+    """`/dev/zero` would fill the runtime folder, where the record ring lives."""
+    file, copies = tmp_path / "country.mmdb", tmp_path / "run"
+    match what:
+        case "device":
+            file.symlink_to("/dev/zero")
+        case "pipe":
+            os.mkfifo(file)
+        case "folder":
+            file.mkdir()
+        case "garbage":
+            file.write_bytes(b"\xab\xcd\xefMaxMind.com" * 100)
+    database = DatabaseFile(file, copies)
+    assert database.problem
+    assert database.get(IPv4Address("192.0.2.1")) is None
+    assert not [each for each in copies.glob("*") if each.is_file()]

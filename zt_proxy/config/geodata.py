@@ -10,6 +10,8 @@ _OF = {"country": ("asn", "isp", "anonymous"), "asn": ("country", "city")}
 
 def check_database(path: Path, purpose: str) -> None:
     """Raises ValueError for a file that is no MaxMind database, or one of another kind."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file")  # to open a pipe would wait for its writer
     try:
         with maxminddb.open_database(path, maxminddb.MODE_FILE) as reader:
             kind = reader.metadata().database_type

@@ -9,9 +9,11 @@ the file, checks it, and puts it in place by a rename; workers map the same copy
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
+import stat
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,10 @@ class DatabaseFile:
 
 
 def _stamp(path: Path) -> Stamp:
+    """Raises OSError for what is no file: a device in its place would be copied without end, a pipe never answers."""
     found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
     return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
