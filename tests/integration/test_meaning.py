@@ -259,3 +259,18 @@ async def test_what_a_reader_had_open_ends_when_they_may_not_see_everything_any_
         assert await read_frame(client.reader) == Frame(TEXT, b"hello")
         await proxy.advance(101)
         assert close_code((await remaining_frames(client.reader))[-1]) == 4403
+
+
+async def test_masks_of_a_route_that_only_reports_are_on_record_alone() -> None:
+    rules = RouteRules("app", (allow(),), mode=Mode.REPORT)
+    route = replace(lab_route("app", APP, (), masks=(MaskSpec("pay", ("$..iban",)),)), rules=rules)
+    async with ProxyLab(routes=(route,)) as proxy:
+        body = b'{"iban": "DE89370400440532013000"}'
+        proxy.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(body),
+            body,
+        )
+        assert (await proxy.get("/", await proxy.sign_in())).body == body
+        (record,) = await proxy.decisions()
+    assert record["reported"] == ["mask:pay"]
+    assert "masks" not in record

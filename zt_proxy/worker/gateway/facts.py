@@ -153,6 +153,13 @@ def keeps(route: Route) -> bool:
     return route.masking is None
 
 
+def masks_turned(x: Exchange, route: Route, facts: Facts, decision: Decision) -> Reason | None:
+    """Why what was opened for a reader who saw everything may not go on: they do no more."""
+    if route.masking is None or route.reports or x.masks:
+        return None
+    return Reason.ANSWER_NOT_INSPECTABLE if route.masking.masks_for(facts, decision.obligations) else None
+
+
 def who_asks(x: Exchange) -> str:
     """Whose limits count: a person at their provider, an integration, an address."""
     if x.session is not None:

@@ -9,7 +9,7 @@ from zt_proxy.core.session import Machine
 from zt_proxy.core.types import Decision, Effect
 from zt_proxy.worker.gateway import browser
 from zt_proxy.worker.gateway.exchange import Exchange, Granted
-from zt_proxy.worker.gateway.facts import Witness, keeps, stated
+from zt_proxy.worker.gateway.facts import Witness, keeps, masks_turned, stated
 from zt_proxy.worker.gateway.routes import Route
 from zt_proxy.worker.identify.integrations import Integrations, KnownMachine, Shown
 from zt_proxy.worker.protect.limits import RateLimits
@@ -110,7 +110,7 @@ class Machines:
         principal = found.machine.principal
         facts = self._witness.facts(x, route, principal, None, now=now)
         decision = route.machines.decide(principal.integration, facts)
-        return None if decision.effect is Effect.ALLOW else decision.reason
+        return masks_turned(x, route, facts, decision) if decision.effect is Effect.ALLOW else decision.reason
 
     def on_record(self, x: Exchange) -> Machine | None:
         """Whose certificate it is, for the record: also one that is nobody's, or that nobody asked about until now."""

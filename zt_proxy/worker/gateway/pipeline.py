@@ -30,7 +30,7 @@ from zt_proxy.policy.spec import Limit
 from zt_proxy.worker.gateway import browser, forms, locked, outgoing, places, preflight
 from zt_proxy.worker.gateway.detours import Detours
 from zt_proxy.worker.gateway.exchange import Downstream, Exchange, Granted
-from zt_proxy.worker.gateway.facts import Witness, keeps, stated, who_asks
+from zt_proxy.worker.gateway.facts import Witness, keeps, masks_turned, stated, who_asks
 from zt_proxy.worker.gateway.locate import Locator
 from zt_proxy.worker.gateway.machines import Machines
 from zt_proxy.worker.gateway.messages import Messages, MessageTunnel
@@ -233,10 +233,12 @@ class Gateway:
         duty = decision.obligations
         if route.masking is not None:
             assert x.facts is not None
-            x.masks = route.masking.masks_for(x.facts, duty)
-            if x.masks:
-                names = tuple(mask.name for mask in x.masks)
-                duty = replace(duty or Obligations(), masks=names)
+            masks = route.masking.masks_for(x.facts, duty)
+            if masks and route.reports:
+                decision = replace(decision, reported=(*decision.reported, *(f"mask:{mask.name}" for mask in masks)))
+            elif masks:
+                x.masks = masks
+                duty = replace(duty or Obligations(), masks=tuple(mask.name for mask in masks))
                 decision = replace(decision, obligations=duty)
         if duty is not None and duty.limit:
             x.retry_after = self.allowances.take(duty.limit, who_asks(x), x.started)
@@ -605,9 +607,7 @@ class Gateway:
         if x.tunnel is not None and not x.tunnel.reads and route.profile is not None and route.profile.reads_messages:
             return Reason.ACTION_UNKNOWN  # opened when nobody read its messages, and nobody can begin in their midst
         if decision.effect is Effect.ALLOW:
-            if route.masking is not None and not x.masks and route.masking.masks_for(facts, decision.obligations):
-                return Reason.ANSWER_NOT_INSPECTABLE  # opened for a reader who saw everything, and does no more
-            return None
+            return masks_turned(x, route, facts, decision)
         spent = opened.level if opened.once else Level.SINGLE
         if decision.challenge in ASKED_OF_PEOPLE and route.policy.allows_at_any_age(facts, spent):
             return None  # a proof that grew old, or was spent, ends no stream that was opened with it; an approval does
