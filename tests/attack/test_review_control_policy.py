@@ -12,6 +12,7 @@ from tests.integration.test_operator import command
 from tests.lab.proxy import ProxyLab
 from tests.unit.control.portal.test_asked import asked, decide, lab_at, shown, signed_in
 from tests.unit.control.watch.test_alerts import NOW, Desk, too_much
+from zt_proxy.control.approvals import manager
 from zt_proxy.control.watch.alerts import EACH, SHARE, WAITING
 from zt_proxy.control.watch.findings import Facts, Finding, change
 from zt_proxy.core.session import Approval, Principal, Session, unlock_key
@@ -210,6 +211,19 @@ def test_a_subject_of_one_provider_is_not_taken_for_an_address_at_another(name: 
 
     assert effect_on(NAMESAKE) is Effect.DENY
     assert effect_on(replace(NAMESAKE, subject="u1", email=ADDRESS)) is Effect.ALLOW
+
+
+async def test_signing_in_again_gives_nobody_more_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "PERSON", 2)
+    async with lab_at(tmp_path) as lab:
+        for number in range(3):
+            alice = await signed_in(lab, "alice")
+            page = f"/.zt/approval?to={await asked(alice, 'approve')}"
+            answer = await alice.post(page, token=await alice.form_token(page), said="")
+            assert answer.status == (303 if number < 2 else 429)
+        bob = await signed_in(lab, "bob")
+        page = f"/.zt/approval?to={await asked(bob, 'approve')}"
+        assert (await bob.post(page, token=await bob.form_token(page), said="")).status == 303
 
 
 # ---- address databases

@@ -30,6 +30,9 @@ MOST = 10_000
 """Requests at a time."""
 EACH = 20
 """Of one session, but for those that somebody agreed to."""
+PERSON = 40
+"""The same of all sessions of one person: whoever signs in again and again neither fills the list for everybody nor
+the mail of who may agree."""
 SWEEP = 60.0
 """Seconds between looks whether a request's time has come."""
 
@@ -141,7 +144,7 @@ class Approvals:
         if latest is not None and latest.waits(now):
             return latest
         own = [each for each in self.of_session(session.sid) if each.state is not State.APPROVED]
-        if len(self._requests) >= MOST or len(own) >= EACH:
+        if len(self._requests) >= MOST or len(own) >= EACH or self._of_person(session.principal, now) >= PERSON:
             raise ClientError(Reason.TOO_MANY_REQUESTS, "too many requests for approval", status=429)
         key = unlock_key(handoff.route, handoff.rule)
         if stale := [each for each in own if each.key == key and each.waits(now)]:
@@ -160,6 +163,14 @@ class Approvals:
         await self._store.put(request)
         self._requests[request.id] = request
         return request
+
+    def _of_person(self, who: Principal, now: float) -> int:
+        return sum(
+            (each.who.issuer, each.who.subject) == (who.issuer, who.subject)
+            and each.state is not State.APPROVED
+            and now < each.expires
+            for each in self._requests.values()
+        )
 
     async def _decide(self, id_: str, by: Principal, valid: float | None) -> Request:
         """`valid`: seconds that the approval lasts; None: it is none."""
