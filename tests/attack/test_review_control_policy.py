@@ -19,6 +19,7 @@ from zt_proxy.core.session import Approval, Principal, Session, unlock_key
 from zt_proxy.core.types import ChallengeKind, Decision, Effect, Origin
 from zt_proxy.core.types import Facts as Rules
 from zt_proxy.link.locks import Lock, LockEffect, LockKind
+from zt_proxy.policy import risk
 from zt_proxy.policy.compile import compile_rules
 from zt_proxy.policy.geo_files import DatabaseFile
 from zt_proxy.policy.spec import Approve, Audience, RequestMatch, RoleSpec, RouteRules, RuleEffect, RuleSpec
@@ -246,3 +247,13 @@ def test_what_takes_the_place_of_a_database_is_neither_copied_nor_waited_for(tmp
     assert database.problem
     assert database.get(IPv4Address("192.0.2.1")) is None
     assert not [each for each in copies.glob("*") if each.is_file()]
+
+
+# ---- what clients call themselves
+
+
+def test_no_memory_is_filled_by_what_clients_call_themselves() -> None:
+    before = risk._remembered_mark.cache_info().currsize
+    marks = {risk.agent_mark(b"%d" % number + b"x" * 30_000) for number in range(50)}
+    assert len(marks) == 50, "the mark is of the whole name"
+    assert risk._remembered_mark.cache_info().currsize == before

@@ -25,6 +25,9 @@ NEARBY = 300.0
 """Kilometres below which nobody is said to have travelled."""
 AGENTS = 1024
 """User-Agents whose marks are remembered."""
+AGENT = 512
+"""Bytes of a User-Agent beyond which no browser's goes, and which is not remembered: it may have as many as all headers
+together, and anybody could have every worker keep a thousand of those."""
 ATTEMPTS = 5
 """Failed attempts from which the signal has its whole weight; one alone is a slip and says nothing."""
 
@@ -219,10 +222,16 @@ def of_request(
     return Risk(score, level_of(score, base.level, settings), reasons)
 
 
-@lru_cache(maxsize=AGENTS)
 def agent_mark(agent: bytes) -> str:
     """A User-Agent as sessions remember it; empty for none."""
+    return _remembered_mark(agent) if len(agent) <= AGENT else _mark(agent)
+
+
+def _mark(agent: bytes) -> str:
     return hashlib.sha256(agent).hexdigest()[:16] if agent else ""
+
+
+_remembered_mark = lru_cache(maxsize=AGENTS)(_mark)
 
 
 def shared(origin: Origin, settings: RiskSettings) -> bool:
