@@ -81,7 +81,8 @@ def _newest(call: Call, request: Request, text: str) -> Handoff:
     with contextlib.suppress(ClientError):
         handoff = open_handoff(call.portal.ring, text, call.portal.clock.now())
         _check(call, handoff, request.handoff.ask)
-        if (handoff.sid, handoff.route, handoff.rule) == (request.sid, *request.rule):
+        about = (handoff.sid, handoff.route, handoff.rule, handoff.scope)
+        if about == (request.sid, *request.rule, request.handoff.scope):
             return handoff
     return request.handoff
 
