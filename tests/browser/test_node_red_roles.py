@@ -4,6 +4,8 @@ The same three on a second route that only reports: nothing is kept from them, a
 """
 
 import contextlib
+import json
+import subprocess
 
 import pytest
 import trustme
@@ -160,3 +162,9 @@ async def test_in_report_only_nobody_notices_and_the_log_says_what_would_have_be
         *((name, action) for name in ("max", "rita") for action in ("use", "build")),
         ("rita", "deploy"),
     }
+    said = subprocess.run(
+        [*ZT_PROXY, "impact", "-c", str(place.folder / "zt-proxy.yaml"), "--by", "person", "--json"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    rows = {(row["subject"], row["route"], row["would"]) for row in json.loads(said.stdout)["rows"]}
+    assert rows == {(f"{name}@example.com", "watched", "deny") for name in ("vera", "max")}

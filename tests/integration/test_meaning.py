@@ -272,5 +272,5 @@ async def test_masks_of_a_route_that_only_reports_are_on_record_alone() -> None:
         )
         assert (await proxy.get("/", await proxy.sign_in())).body == body
         (record,) = await proxy.decisions()
-    assert record["reported"] == ["mask:pay"]
+    assert record["reported"] == ["pay:mask"]
     assert "masks" not in record

@@ -235,7 +235,7 @@ class Gateway:
             assert x.facts is not None
             masks = route.masking.masks_for(x.facts, duty)
             if masks and route.reports:
-                decision = replace(decision, reported=(*decision.reported, *(f"mask:{mask.name}" for mask in masks)))
+                decision = replace(decision, reported=(*decision.reported, *(f"{mask.name}:mask" for mask in masks)))
             elif masks:
                 x.masks = masks
                 duty = replace(duty or Obligations(), masks=tuple(mask.name for mask in masks))
