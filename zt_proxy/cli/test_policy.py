@@ -19,9 +19,13 @@ _EPILOG = """Examples:
 
   zt-proxy test --json | jq '.failed[].name'
 
-A case:
+A file of cases:
 
-  - {name: a maker may not deploy, groups: [makers], method: POST, path: /flows, expect: deny, reason: no-rule-matched}
+  defaults: {route: builder}
+
+  cases:
+
+  - {name: a maker may not deploy, groups: \\[makers], method: POST, path: /flows, expect: deny}
 
 Needs no running proxy, no certificates and no secrets. The format is described in docs/how-to/policy-tests.md.
 

@@ -30,7 +30,7 @@ _EPILOG = """Examples:
 An action is tried with every kind of request that the route's profile reads as that action: whoever may make some of
 them alone is told with how many. People are those whom the running proxy has seen sign in, or those of a file:
 
-  - {user: ann@example.com, groups: [makers], claims: {dept: ops}}
+  - {user: ann@example.com, groups: \\[makers], claims: {dept: ops}}
 
 What is not said of the circumstances is not known, and a condition about it is neither met nor unmet.
 
@@ -237,4 +237,7 @@ def _show(answers: list[Answer], what: str, route: str, *, only_may: bool) -> No
     counts = Counter(answer.may for answer in answers)
     may, after, some = counts["yes"], counts["after"], counts["some"]
     parts = [f"{may} may", f"{after} may after what is asked for", f"{some} may in part", f"{counts['no']} may not"]
+    if not answers:
+        typer.secho("Nobody is known yet: people are from their first sign-in on. --people FILE asks about others.")
+        return
     typer.secho(f"{plain(what)} on {route}: of {len(answers)} people, {', '.join(parts)}.", bold=True)
