@@ -63,6 +63,7 @@ async def test_who_goes_abroad_shows_a_passkey_where_a_code_was_enough(browser, 
 async def test_ten_times_the_usual_download_locks_exports_until_an_operator_has_looked(browser, layout):  # noqa: F811
     page = await sign_in(browser, layout, "vera")
     await page.get_by_role("heading", name="Records").wait_for()
+    await page.locator("#live-state", has_text="on").wait_for()
     status, orders = await export(page)
     assert status == 200
     assert len(orders) == 4000

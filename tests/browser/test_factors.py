@@ -34,7 +34,9 @@ DEVICE = {
 
 @pytest.fixture
 async def layout(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo_layout, "_BUILTIN_RULES", CONFIRMED + demo_layout._BUILTIN_RULES)
+    builtin = demo_layout._BUILTIN
+    assert "    rules:\n" in builtin
+    monkeypatch.setattr(demo_layout, "_BUILTIN", builtin.replace("    rules:\n", "    rules:\n" + CONFIRMED, 1))
     async with demo(tmp_path / "state", "builtin", port=0, idp_port=0) as running:
         yield running.layout
 

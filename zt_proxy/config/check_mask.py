@@ -15,6 +15,8 @@ from zt_proxy.worker.protect.mask import paths
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _MEDIA = re.compile(r"[!#$&^_.+0-9a-z-]+/(?:\*|[!#$&^_.+0-9a-z-]+)", re.ASCII | re.IGNORECASE)
 _NEEDED = frozenset({"content-type", "content-length", "transfer-encoding", "connection", "date", "location"})
+SOCKETS = frozenset({"node-red", "n8n", "jupyterlab", "streamlit"})
+"""Profiles of platforms whose pages do not work without their WebSockets."""
 LARGE = 16 * 1024 * 1024
 """From here on an answer holds up a worker for longer than a person would not notice."""
 
@@ -125,6 +127,12 @@ def _answers(checking: Checking, route: Route, *, masked: bool) -> None:
         problems.warning(answers.at("uninspectable"), "what cannot be looked into is let through unmasked")
     if answers.websocket == "pass" and masked:
         problems.warning(answers.at("websocket"), "nothing is masked in WebSockets")
+    elif masked and route.profile in SOCKETS and not answers.written("websocket"):
+        problems.warning(
+            route.at("mask") if route.mask else route.start,
+            f"the pages of `{route.profile}` open WebSockets, which are refused to whoever is masked",
+            "`answers: {websocket: refuse}`, or `pass` where nothing in them needs a mask",
+        )
 
 
 def _types(problems: Collector, answers: Answers) -> None:

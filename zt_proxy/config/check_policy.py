@@ -230,7 +230,8 @@ def _alike(checking: Checking) -> None:
     times = Counter(name for name, _ in named)
     for name, at in dict(reversed(named)).items():  # where each stands first
         for other in times:
-            if times[name] < times[other] and _one_slip(name, other):
+            cased = name != other and name.casefold() == other.casefold() and times[name] <= times[other]
+            if cased or (times[name] < times[other] and _one_slip(name, other)):
                 checking.problems.warning(
                     at, f"the group `{name}` is nearly spelled as `{other}`", hint=f"did you mean `{other}`?"
                 )

@@ -143,7 +143,7 @@ _BUILTIN = """\
         mode: report  # on record alone: zt-proxy impact says whom it would stop
     mask:
       - {name: accounts, fields: ["$..account"], unless: {groups: [releasers]}, with: last4}
-    answers: {limit: 16MiB}
+    answers: {limit: 16MiB, websocket: pass}  # the live feed names nobody's account
 """
 
 _NODE_RED = """\

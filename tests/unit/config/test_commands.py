@@ -64,7 +64,7 @@ def test_check_of_a_policy_shows_who_may_do_what_when_and_what_is_asked(place: P
         "allow view, use to staff, multi, signed in within 8h",
         "allow deploy flow:* POST to role releaser, when access_level and time and risk, phishing-resistant, "
         "signed in within 5m, with a reason, approved by leads",
-        "0 errors, 1 warning",
+        "0 errors, 2 warnings",
     ):
         assert piece in result.stdout
 

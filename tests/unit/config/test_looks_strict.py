@@ -38,3 +38,15 @@ def test_a_route_that_reports_is_told_that_nothing_from_above_stops_anybody(plac
     told = [line for line in said(place, REPORTS + ORG % "") if "rules from above stop nobody" in line]
     assert len(told) == 1
     assert not [line for line in said(place, REPORTS) if "from above" in line]
+
+
+def test_a_group_that_differs_by_case_alone_is_told(place: Path) -> None:
+    told = said(place, PLAIN.replace("[releasers]", "[Staff]"))
+    assert [line for line in told if "`Staff` is nearly spelled as `staff`" in line or "`staff` is nearly" in line]
+
+
+def test_masks_on_a_platform_that_lives_by_its_websockets_are_told_of_them(place: Path) -> None:
+    masked = PLAIN.replace("    rules:", '    profile: node-red\n    mask: [{fields: ["$..iban"]}]\n    rules:')
+    assert [line for line in said(place, masked) if "open WebSockets, which are refused to whoever is masked" in line]
+    chosen = masked.replace("    rules:", "    answers: {websocket: refuse}\n    rules:")
+    assert not [line for line in said(place, chosen) if "open WebSockets" in line]

@@ -222,7 +222,7 @@ class Exchange:
             early = self.early
             if early is None:
                 self.early = [data]
-            elif len(early[-1]) < EARLY_PIECE:
+            elif early and len(early[-1]) < EARLY_PIECE:
                 early[-1] += data  # a piece of two bytes by itself would take twenty times its room
             else:
                 early.append(data)

@@ -237,6 +237,8 @@ class Gateway:
             if masks and route.reports:
                 decision = replace(decision, reported=(*decision.reported, *(f"{mask.name}:mask" for mask in masks)))
             elif masks:
+                if x.head.websocket and not route.masking.leaves_websockets:
+                    raise ClientError(Reason.ANSWER_NOT_INSPECTABLE, "nobody looks into a WebSocket", status=403)
                 x.masks = masks
                 duty = replace(duty or Obligations(), masks=tuple(mask.name for mask in masks))
                 decision = replace(decision, obligations=duty)
