@@ -87,7 +87,8 @@ async def test_a_lock_survives_the_end_of_control_and_a_worker_that_begins_later
     await until(lambda: len({worker.pid for worker in fleet.children("worker")} - before) == 2)
     await fleet.back(who="bob")
     assert await answers(fleet) == {(403, "locked")}
-    assert (await operator(fleet, "POST", "/locks/lift", {"kind": "user", "value": "alice"}))["in_force"]
+    # Not `in_force` for certain: for all that control knows, who was killed may live on its lease for a while.
+    await operator(fleet, "POST", "/locks/lift", {"kind": "user", "value": "alice"})
     assert await answers(fleet) == {(200, "")}
 
 
