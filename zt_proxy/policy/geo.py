@@ -7,12 +7,14 @@ Control asks at the sign-in, a worker for each request; both get the same answer
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from zt_proxy.core.types import Origin
-from zt_proxy.policy.geo_files import DatabaseFile
+
+if TYPE_CHECKING:
+    from zt_proxy.policy.geo_files import DatabaseFile
 
 COPIES = "geo"
 """Folder under the runtime directory with the copies of databases that control and workers map."""
@@ -69,6 +71,15 @@ class Zones:
         return found
 
 
+def _opened(path: Path | None, copies: Path | None) -> "DatabaseFile | None":
+    """Its reader is imported by those alone who have a database: it takes a worker two megabytes."""
+    if path is None:
+        return None
+    from zt_proxy.policy.geo_files import DatabaseFile
+
+    return DatabaseFile(path, copies)
+
+
 class Origins:
     """Looks addresses up, and remembers the last few thousand. Not for several threads at once, but for `refresh`."""
 
@@ -76,8 +87,8 @@ class Origins:
         """`copies`: folder for copies of the databases, see `DatabaseFile`. Raises ValueError for a wrong network."""
         self.settings = settings
         self._zones = Zones(settings.zones)
-        self._country = DatabaseFile(settings.country_database, copies) if settings.country_database else None
-        self._asn = DatabaseFile(settings.asn_database, copies) if settings.asn_database else None
+        self._country = _opened(settings.country_database, copies)
+        self._asn = _opened(settings.asn_database, copies)
         self._young: dict[str, Origin] = {}
         self._old: dict[str, Origin] = {}
 

@@ -11,6 +11,7 @@ from zt_proxy.core.keys import KeyRing
 from zt_proxy.link.messages import ControlLink, SigningKey
 from zt_proxy.pages.scripts import SESSION_JS_URL
 from zt_proxy.policy.compile import compile_machines, compile_rules
+from zt_proxy.policy.geo import COPIES
 from zt_proxy.worker.edge.sockets import Key, key_of
 from zt_proxy.worker.edge.tls import TermsTable
 from zt_proxy.worker.gateway.facts import Witness
@@ -90,7 +91,11 @@ class World:
             parts.metrics,
             parts.clock,
             parts.locks,
-            Witness(Origins(settings.origins), settings.risk, settings.origins.insecure_origin_header.lower().encode()),
+            Witness(
+                Origins(settings.origins, settings.runtime_dir / COPIES),
+                settings.risk,
+                settings.origins.insecure_origin_header.lower().encode(),
+            ),
         )
 
     def _route(
