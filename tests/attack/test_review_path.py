@@ -68,6 +68,8 @@ async def test_what_was_remembered_of_a_head_goes_nowhere_by_the_rules_of_anothe
 
 
 async def test_permissions_keep_no_world_alive_that_is_not_in_force() -> None:
+    gc.collect()
+    others = [each for each in gc.get_objects() if type(each).__name__ == "Route"]  # of tests that ended
     async with ProxyLab() as lab:
         cookie = await lab.sign_in()
         raw = b"GET / HTTP/1.1\r\nHost: app.test\r\nCookie: %b\r\n\r\n" % cookie
@@ -91,7 +93,7 @@ async def test_permissions_keep_no_world_alive_that_is_not_in_force() -> None:
             await worker.settled.wait()
         gc.collect()
         routes = [each for each in gc.get_objects() if type(each).__name__ == "Route"]
-        assert len(routes) == 1
+        assert len([each for each in routes if not any(each is other for other in others)]) == 1
         assert [each() for each in gone] == [None] * len(gone)
         assert isinstance(worker.world, World)
 
