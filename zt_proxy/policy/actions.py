@@ -20,6 +20,7 @@ from zt_proxy.policy.bodies import (
     graphql_of_query,
     json_body,
     no_query_beside,
+    prepare,
     refused,
 )
 from zt_proxy.policy.message_readers import read_message
@@ -125,6 +126,8 @@ class Profile:
                     index.add(template, methods, compiled, order)
         self._exact.freeze()
         self._plain.freeze()
+        if spec.messages or any(matcher.body or matcher.graphql for matcher in spec.matchers):
+            prepare()
         self._messages = tuple((message, tests_of(message.fields)) for message in spec.messages)
         otherwise = spec.otherwise
         self._safe, self._unsafe, self._upgrade, self._message = (

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-import orjson
-
 from zt_proxy.core.errors import ClientError, Reason
 from zt_proxy.policy import graphql
 
@@ -22,6 +20,11 @@ _MAX_BATCH = 64
 def refused(detail: str) -> ClientError:
     """The body decides what the request means, and cannot be read for certain."""
     return ClientError(Reason.BODY_NOT_INSPECTABLE, detail, status=403)
+
+
+def prepare() -> None:
+    """Have the strict reader at hand: for profiles that read bodies. Who has none is spared three megabytes."""
+    import orjson  # noqa: F401
 
 
 Pairs = tuple[tuple[str, Any], ...]
@@ -42,6 +45,8 @@ class JsonBody:
         self._root: Any = ()
         if not payload:
             return
+        import orjson
+
         try:
             # orjson is the strict one (UTF-8, no NaN, bounded depth); the other one shows repeated keys.
             orjson.loads(payload)

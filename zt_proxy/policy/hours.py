@@ -1,7 +1,6 @@
 """Time of day and week in a time zone."""
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 from zt_proxy.core.errors import ConfigurationError
 from zt_proxy.core.types import Facts
@@ -17,6 +16,8 @@ def compile_hours(hours: Hours) -> Node:
         raise ConfigurationError(f"days {hours.days!r} are no days of the week, 0 to 6")
     if not (0 <= hours.start < 1440 and 0 <= hours.end <= 1440):
         raise ConfigurationError("minutes of the day are 0 to 1440")
+    from zoneinfo import ZoneInfo  # a megabyte, for rules that ask for the time alone
+
     try:
         zone = ZoneInfo(hours.zone)
     except (OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
